@@ -1,0 +1,3 @@
+"""The actor-run resource of the Apify platform as a Django reusable app."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,41 @@
+"""The pages of the list: ``limit``, ``offset`` and ``desc``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.pagination import BasePagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from actor_runs.querysets import RunQuerySet
+
+MAX_LIMIT = 1000
+
+
+class RunPagination(BasePagination):
+    """Runs by ``startedAt``, ties by ID, both ascending unless ``desc``."""
+
+    def paginate_queryset(
+        self, queryset: RunQuerySet, request: Request, view: Any = None
+    ) -> list[Any]:
+        parameters = view.parameters
+        self.limit = min(parameters.whole_number("limit") or MAX_LIMIT, MAX_LIMIT)
+        self.offset = parameters.whole_number("offset") or 0
+        self.desc = parameters.flag("desc") or False
+        order = ("-started_at", "-id") if self.desc else ("started_at", "id")
+        self.total = queryset.count()
+        if self.offset >= self.total:
+            return []
+        return list(queryset.order_by(*order)[self.offset : self.offset + self.limit])
+
+    def get_paginated_response(self, data: list[Any]) -> Response:
+        page = {
+            "total": self.total,
+            "offset": self.offset,
+            "limit": self.limit,
+            "count": len(data),
+            "desc": self.desc,
+            "items": data,
+        }
+        return Response({"data": page})

@@ -1,0 +1,62 @@
+"""The body of a DELETE: none, or a JSON object that is ignored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from actor_runs.exceptions import InvalidInput
+
+
+def check_body(request: HttpRequest) -> None:
+    """Raise InvalidInput unless the body is empty or a JSON object in UTF-8, of any Content-Type."""
+    body = _read(request)
+    if not body:
+        return
+    try:
+        # Numbers stay text: Python refuses very long ones, which JSON knows no limit for.
+        value = json.loads(
+            body.decode(), parse_int=str, parse_float=str, parse_constant=_refuse_constant
+        )
+    except (ValueError, RecursionError):
+        raise InvalidInput from None
+    if not isinstance(value, dict):
+        raise InvalidInput
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _read(request: HttpRequest) -> bytes:
+    """Return the whole body. Raises InvalidInput when it was cut short or cannot be known."""
+    stream = getattr(request, "environ", {}).get("wsgi.input")
+    if stream is not None and "HTTP_TRANSFER_ENCODING" in request.META:
+        # Without a Content-Length, Django takes every body under WSGI for empty.
+        if not request.META.get("wsgi.input_terminated"):
+            raise InvalidInput  # the server cannot tell where it ends
+        return _read_to_the_end(stream)
+    body = request.body
+    announced = request.META.get("CONTENT_LENGTH") or "0"
+    # Chunked bodies under ASGI announce nothing, and the server has checked them.
+    if announced != str(len(body)) and "HTTP_TRANSFER_ENCODING" not in request.META:
+        raise InvalidInput
+    return body
+
+
+def _read_to_the_end(stream: Any) -> bytes:
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    body = b""
+    try:
+        while limit is None or len(body) <= limit:
+            chunk = stream.read(64 * 1024)
+            if not chunk:
+                return body
+            body += chunk
+    except Exception:
+        # A client that went away or broke the framing: each server has exceptions of its own.
+        raise InvalidInput from None
+    raise InvalidInput

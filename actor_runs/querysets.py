@@ -1,0 +1,123 @@
+"""The vocabulary of runs in bulk, and the one place where rows of runs are deleted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.db import connections, models, transaction
+from django.db.models import F, Q
+from django.db.models.deletion import Collector
+
+from actor_runs.conf import conf
+from actor_runs.exceptions import RunNotFinished
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from actor_runs.models import Run  # noqa: F401  the type of the rows
+
+
+DELETE_BATCH = 500  # rows in one statement: SQLite allows 999 parameters
+
+
+def organizations_of(user: Any) -> models.QuerySet[Any]:
+    """Return the organizations that ``user`` is a member of, at this moment."""
+    organization = apps.get_model(conf.organization_model)
+    return organization._default_manager.filter(**{conf.organization_members: user})
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    """Runs in bulk."""
+
+    def finished(self) -> Self:
+        """Only runs that are over: SUCCEEDED, FAILED, TIMED-OUT or ABORTED."""
+        return self.filter(status__in=self.model.FINISHED)
+
+    def unfinished(self) -> Self:
+        """Only runs that are not over yet."""
+        return self.filter(status__in=self.model.UNFINISHED)
+
+    def owned_by(self, user: Any) -> Self:
+        """Only runs of ``user`` and of the organizations that ``user`` is a member of now.
+
+        Nobody's, for an anonymous user or an object of another model.
+        """
+        if not isinstance(user, get_user_model()):
+            return self.none()
+        # A subquery, not a join: a join would double rows and cannot be locked.
+        return self.filter(Q(user=user) | Q(organization__in=organizations_of(user)))
+
+    def locked(self) -> Self:
+        """These runs, held against every other writer until the transaction ends.
+
+        Must be evaluated inside of a transaction. What it returns is what others have
+        committed, not what this transaction saw before.
+        """
+        self._for_write = True
+        runs = self.using(self.db)
+        if connections[runs.db].features.has_select_for_update:
+            return runs.select_for_update()
+        # SQLite has no row locks. Its one lock comes with the first write, and a write after
+        # a read fails at once where somebody else wrote in between: so write before reading.
+        self.model._base_manager.using(runs.db).filter(pk="").update(status=F("status"))
+        return runs
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete these runs, all of them or none.
+
+        Returns what Django returns: how many objects went, and how many of each model.
+        Raises RunNotFinished when one of them is unfinished at this moment, ProtectedError or
+        RestrictedError when a host's foreign key forbids it.
+        """
+        runs = self._for_deletion()
+        with transaction.atomic(using=runs.db):
+            states = dict(runs.locked().order_by("pk").values_list("pk", "status"))
+            for run_id, status in states.items():
+                if status not in self.model.FINISHED:
+                    raise RunNotFinished(run_id, status)
+            return self._delete_by_id(list(states), using=runs.db)
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def delete_finished(self) -> int:
+        """Delete those of these runs that are finished at this moment; return how many."""
+        runs = self._for_deletion().finished()
+        if Collector(using=runs.db).can_fast_delete(runs):
+            # Nothing hangs on a run and nobody listens: one conditional statement, which the
+            # database checks again for a row that it had to wait for.
+            return runs._raw_delete(using=runs.db)
+        with transaction.atomic(using=runs.db):
+            ids = list(runs.locked().order_by("pk").values_list("pk", flat=True))
+            self._delete_by_id(ids, using=runs.db)
+        return len(ids)
+
+    delete_finished.alters_data = True  # type: ignore[attr-defined]
+    delete_finished.queryset_only = True  # type: ignore[attr-defined]
+
+    def _for_deletion(self) -> Self:
+        """The same runs on the primary database, with all conditions on the runs' own table.
+
+        Having waited for a row, a database checks the conditions on that row again, but not
+        those that it already answered in a subquery or a join.
+        """
+        runs = self.filter().order_by().select_related(None)
+        runs._for_write = True
+        runs = runs.using(runs.db)
+        if len(runs.query.alias_map) > 1 or runs.query.distinct or runs.query.group_by:
+            return self.model._base_manager.using(runs.db).filter(pk__in=runs.values("pk"))
+        return runs
+
+    def _delete_by_id(self, ids: Sequence[str], using: str) -> tuple[int, dict[str, int]]:
+        """Delete runs that the caller holds locked, in Django's own way: signals, cascades."""
+        deleted: Counter[str] = Counter()
+        for start in range(0, len(ids), DELETE_BATCH):
+            batch = self.model._base_manager.using(using).filter(
+                pk__in=ids[start : start + DELETE_BATCH]
+            )
+            deleted.update(super(RunQuerySet, batch).delete()[1])
+        return deleted.total(), dict(deleted)

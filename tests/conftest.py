@@ -1,0 +1,117 @@
+"""Two people, an organization, their tokens, and a way to speak HTTP with the app."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.core.cache import cache
+from django.test import Client
+from rest_framework.authtoken.models import Token
+
+from actor_runs.conf import conf
+from actor_runs.models import Run, RunStatus
+
+
+@pytest.fixture(autouse=True)
+def no_requests_counted():
+    cache.clear()
+
+
+def make_user(name: str, **fields: Any) -> Any:
+    return get_user_model().objects.create_user(username=name, password="secret", **fields)
+
+
+def make_organization(name: str) -> Any:
+    model = apps.get_model(conf.organization_model)
+    key = {"slug": name.lower()} if conf.organization_model == "host.Company" else {}
+    return model.objects.create(name=name, **key)
+
+
+def join(user: Any, organization: Any) -> None:
+    """Make ``user`` a member, in whatever way this configuration's organizations have them."""
+    if conf.organization_model == "host.Company":
+        organization.staff.create(person=user)
+    else:
+        user.groups.add(organization)
+
+
+def leave(user: Any, organization: Any) -> None:
+    if conf.organization_model == "host.Company":
+        organization.staff.filter(person=user).delete()
+    else:
+        user.groups.remove(organization)
+
+
+def token_of(user: Any) -> str:
+    return Token.objects.get_or_create(user=user)[0].key
+
+
+@pytest.fixture
+def alice(db: None) -> Any:
+    return make_user("alice")
+
+
+@pytest.fixture
+def bob(db: None) -> Any:
+    return make_user("bob")
+
+
+@pytest.fixture
+def acme(db: None) -> Any:
+    """An organization without members."""
+    return make_organization("Acme")
+
+
+@pytest.fixture
+def run(alice: Any) -> Run:
+    """A finished run of alice's."""
+    return Run.objects.create(user=alice, status=RunStatus.SUCCEEDED)
+
+
+class API:
+    """Requests to the app, through Django's own client and middleware."""
+
+    def __init__(self) -> None:
+        self.client = Client(raise_request_exception=False)
+
+    def __call__(
+        self,
+        method: str,
+        path: str = "",
+        *,
+        user: Any = None,
+        token: str | None = None,
+        body: bytes | str = b"",
+        content_type: str = "application/json",
+        query: str = "",
+        **meta: Any,
+    ) -> Any:
+        """Send ``method`` to ``/v2/actor-runs`` + path; as ``user``, or with ``token``."""
+        if user is not None:
+            token = token_of(user)
+        if token is not None:
+            meta.setdefault("HTTP_AUTHORIZATION", f"Bearer {token}")
+        path = f"/v2/actor-runs{path}" + (f"?{query}" if query else "")
+        return self.client.generic(method, path, body, content_type, **meta)
+
+    def get(self, path: str = "", **options: Any) -> Any:
+        return self("GET", path, **options)
+
+    def delete(self, path: str, **options: Any) -> Any:
+        return self("DELETE", path, **options)
+
+
+@pytest.fixture
+def api(db: None) -> API:
+    return API()
+
+
+def assert_error(response: Any, status: int, error_type: str, message: str) -> None:
+    """The envelope, to the byte: these two keys and no more."""
+    assert response.status_code == status, response.content
+    assert response["Content-Type"] == "application/json"
+    assert json.loads(response.content) == {"error": {"type": error_type, "message": message}}

@@ -1,0 +1,51 @@
+"""A host's own models: people with UUID keys, companies with keys of text, and rows on runs."""
+
+import uuid
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+
+class Person(AbstractUser):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+
+
+class Company(models.Model):
+    slug = models.CharField(max_length=40, primary_key=True)
+    name = models.CharField(max_length=150, default="")
+
+
+class Staff(models.Model):
+    company = models.ForeignKey(Company, on_delete=models.CASCADE, related_name="staff")
+    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+
+
+class Note(models.Model):
+    """Goes with its run."""
+
+    run = models.ForeignKey("actor_runs.Run", on_delete=models.CASCADE, related_name="notes")
+
+
+class Invoice(models.Model):
+    """Keeps its run."""
+
+    run = models.ForeignKey("actor_runs.Run", on_delete=models.PROTECT)
+
+
+class Archive(models.Model):
+    """Keeps its run, unless it goes as well."""
+
+    run = models.ForeignKey("actor_runs.Run", on_delete=models.RESTRICT)
+
+
+class Bookmark(models.Model):
+    """Outlives its run."""
+
+    run = models.ForeignKey("actor_runs.Run", on_delete=models.SET_NULL, null=True)
+
+
+class Ledger(models.Model):
+    """Keeps its run by the database's own constraint alone."""
+
+    run = models.ForeignKey("actor_runs.Run", on_delete=models.DO_NOTHING)

@@ -1,0 +1,20 @@
+"""The plain configuration: the demo project's, with Django's own users and groups.
+
+Nothing refers to runs and nobody listens to their signals, so runs are deleted by one
+conditional statement.
+"""
+
+from project.settings import *  # noqa: F403
+from project.settings import BASE_DIR, DATABASES
+
+DEBUG = False
+SECRET_KEY = "tests"
+ALLOWED_HOSTS = ["*"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # A file, since threads share what is in memory; and Django's own defaults, the harder case.
+    DATABASES["default"]["OPTIONS"] = {}
+    DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / "test.sqlite3")}
+
+LOGGING = {}
