@@ -4,8 +4,13 @@ Nothing refers to runs and nobody listens to their signals, so runs are deleted 
 conditional statement.
 """
 
+import os
+
 from project.settings import *  # noqa: F403
 from project.settings import BASE_DIR, DATABASES
+
+# So that two runs of the suite can go on side by side.
+SUFFIX = os.environ.get("TEST_DB_SUFFIX", "")
 
 DEBUG = False
 SECRET_KEY = "tests"
@@ -15,6 +20,6 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file, since threads share what is in memory; and Django's own defaults, the harder case.
     DATABASES["default"]["OPTIONS"] = {}
-    DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / "test.sqlite3")}
+    DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / f"test{SUFFIX}.sqlite3")}
 
 LOGGING = {}

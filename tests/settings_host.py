@@ -4,7 +4,7 @@ own.
 """
 
 from tests.settings import *  # noqa: F403
-from tests.settings import DATABASES, INSTALLED_APPS
+from tests.settings import BASE_DIR, DATABASES, INSTALLED_APPS, SUFFIX
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.host"]
 AUTH_USER_MODEL = "host.Person"
@@ -16,7 +16,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL",
         "transaction_mode": "IMMEDIATE",
     }
-    DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / "test-host.sqlite3")}  # noqa: F405
+    DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / f"test-host{SUFFIX}.sqlite3")}
 
 USE_TZ = False
 TIME_ZONE = "America/New_York"
