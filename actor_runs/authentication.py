@@ -28,7 +28,7 @@ class BearerTokenAuthentication(TokenAuthentication):
         Raises AuthenticationFailed. Asks the primary database: a token that was revoked there
         must not live on in a replica.
         """
-        model = self.get_model()
+        model: Any = self.get_model()
         tokens = model.objects.using(router.db_for_write(model)).select_related("user")
         # PostgreSQL refuses a NUL, and MariaDB finds a key in other letters' case.
         token = None if "\x00" in key else tokens.filter(key=key).first()
