@@ -132,7 +132,7 @@ def database_is_unavailable(exc: BaseException) -> bool:
 
 
 def is_foreign_key_violation(exc: IntegrityError) -> bool:
-    """Whether rows that depend on a row were what kept it from going: Django's word or the database's."""
+    """Whether dependent rows kept a row from going, in Django's words or the database's."""
     if isinstance(exc, (ProtectedError, RestrictedError)):
         return True
     # PostgreSQL's own code, since its messages may be translated; the others say it in words.
