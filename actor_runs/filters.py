@@ -14,7 +14,6 @@ from rest_framework.request import Request
 
 from actor_runs.exceptions import InvalidInput
 from actor_runs.models import RunStatus
-from actor_runs.querysets import RunQuerySet
 
 MAX_PARAMETERS = 1000
 LARGEST_WHOLE_NUMBER = 2**63 - 1  # what every database takes as an OFFSET
@@ -124,7 +123,7 @@ def as_stored(moment: datetime.datetime) -> datetime.datetime:
 class RunFilter(BaseFilterBackend):
     """The list's ``status``, ``startedAfter`` and ``startedBefore``."""
 
-    def filter_queryset(self, request: Request, queryset: Any, view: Any) -> RunQuerySet:
+    def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
         parameters = view.parameters
         statuses = parameters.statuses("status")
         after = parameters.time("startedAfter")
