@@ -276,9 +276,10 @@ class Run(models.Model):
                     value = FIELD_CHECKS[field.name](value, field.name)
                 elif isinstance(field, (models.CharField, models.TextField)):
                     text(value, field.name)
-                elif isinstance(field, models.DateTimeField):
-                    if not isinstance(value, (str, datetime.date)):
-                        raise refuse(field.name, _("must be a time."))
+                elif isinstance(field, models.DateTimeField) and not isinstance(
+                    value, (str, datetime.date)
+                ):
+                    raise refuse(field.name, _("must be a time."))
                 setattr(self, field.attname, value)
             except ValidationError as error:
                 errors[field.name] = error.error_list
@@ -361,7 +362,8 @@ class Run(models.Model):
         with transaction.atomic(using=using):
             run = Run.objects.using(using).filter(pk=self.pk).locked().first()
             if run is None or self._is_outdated(run):
-                raise InvalidTransition(self.pk, run and run.status, self.status, status)
+                stored = run.status if run else None
+                raise InvalidTransition(self.pk, stored, self.status, status)
             if status not in TRANSITIONS[run.status]:
                 raise InvalidTransition(self.pk, run.status, run.status, status)
             changes: dict[str, Any] = {"status": RunStatus(status)}
