@@ -8,17 +8,13 @@ from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from actor_runs.querysets import RunQuerySet
-
 MAX_LIMIT = 1000
 
 
 class RunPagination(BasePagination):
     """Runs by ``startedAt``, ties by ID, both ascending unless ``desc``."""
 
-    def paginate_queryset(
-        self, queryset: RunQuerySet, request: Request, view: Any = None
-    ) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         parameters = view.parameters
         self.limit = min(parameters.whole_number("limit") or MAX_LIMIT, MAX_LIMIT)
         self.offset = parameters.whole_number("offset") or 0
