@@ -12,7 +12,7 @@ from actor_runs.exceptions import InvalidInput
 
 
 def check_body(request: HttpRequest) -> None:
-    """Raise InvalidInput unless the body is empty or a JSON object in UTF-8, of any Content-Type."""
+    """Raise InvalidInput unless the body, of any type, is empty or a JSON object in UTF-8."""
     body = _read(request)
     if not body:
         return
