@@ -109,14 +109,15 @@ class RunQuerySet(models.QuerySet["Run"]):
         runs._for_write = True
         runs = runs.using(runs.db)
         if len(runs.query.alias_map) > 1 or runs.query.distinct or runs.query.group_by:
-            return self.model._base_manager.using(runs.db).filter(pk__in=runs.values("pk"))
+            every: Any = self.model._base_manager.using(runs.db)
+            return every.filter(pk__in=runs.values("pk"))
         return runs
 
     def _delete_by_id(self, ids: Sequence[str], using: str) -> tuple[int, dict[str, int]]:
         """Delete runs that the caller holds locked, in Django's own way: signals, cascades."""
         deleted: Counter[str] = Counter()
         for start in range(0, len(ids), DELETE_BATCH):
-            batch = self.model._base_manager.using(using).filter(
+            batch: Any = self.model._base_manager.using(using).filter(
                 pk__in=ids[start : start + DELETE_BATCH]
             )
             deleted.update(super(RunQuerySet, batch).delete()[1])
