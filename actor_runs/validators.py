@@ -41,7 +41,7 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 BUILD_NUMBER = re.compile(r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])\.([1-9][0-9]{0,4})", re.ASCII)
 
 
-def refuse(name: str, message: str) -> ValidationError:
+def refuse(name: str, message: Any) -> ValidationError:
     return ValidationError("%(name)s: %(message)s", params={"name": name, "message": message})
 
 
@@ -177,7 +177,7 @@ def array(of: Check) -> Check:
     return check
 
 
-_PRICING = {"apifyMarginPercentage": number, "createdAt": time, "startedAt": time}
+_PRICING: dict[str, Check] = {"apifyMarginPercentage": number, "createdAt": time, "startedAt": time}
 _TIERS_PER_EVENT = mapping(others=mapping({"tieredEventPriceUsd": number}))
 _TIERS_PER_ITEM = mapping(others=mapping({"tieredPricePerUnitUsd": number}))
 _CHARGE_EVENT = mapping(
