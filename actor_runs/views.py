@@ -91,7 +91,8 @@ class EnvelopeView(APIView):
         """Dispatch, and render: what fails there must be in the envelope too."""
         self.headers: dict[str, str] = {}
         try:
-            return super().dispatch(request, *args, **kwargs).render()
+            response: Any = super().dispatch(request, *args, **kwargs)
+            return response.render()
         except Exception as exc:
             response = self.handle_exception(exc)
             return self.finalize_response(self.request, response).render()
@@ -125,7 +126,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
 
     def list(self, request: Request) -> Response:
         runs = self.filter_queryset(self.get_queryset().owned_by(request.user))
-        page = self.paginate_queryset(runs.only(*RunShortSerializer.fields_read))
+        page: Any = self.paginate_queryset(runs.only(*RunShortSerializer.fields_read))
         return self.get_paginated_response(RunShortSerializer(page, many=True).data)
 
     def retrieve(self, request: Request, run_id: str) -> Response:
@@ -174,11 +175,11 @@ class RunViewSet(EnvelopeView, GenericViewSet):
         )
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         return Response({}, headers={"Allow": ", ".join(self.allowed_methods)})
 
     @property
-    def allowed_methods(self) -> list[str]:
+    def allowed_methods(self) -> list[str]:  # type: ignore[valid-type]  # `list` is the action
         """As the API page lists them; HEAD goes without saying."""
         return ["OPTIONS", *(name.upper() for name in self.action_map if name != "head")]
 
@@ -203,7 +204,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
         if not POSSIBLE_RUN_ID.fullmatch(kwargs.get("run_id", "-")):
             raise InvalidInput("runId must be 1 to 64 visible ASCII characters.")
 
-    def get_authenticators(self) -> list[BaseAuthentication]:
+    def get_authenticators(self) -> list[BaseAuthentication]:  # type: ignore[valid-type]
         return [import_string(path)() for path in conf.authentication_classes]
 
     def get_authenticate_header(self, request: Request) -> str:
