@@ -29,10 +29,15 @@ class BearerTokenAuthentication(TokenAuthentication):
         must not live on in a replica.
         """
         model: Any = self.get_model()
+        if "\x00" in key:
+            raise AuthenticationFailed  # PostgreSQL would refuse the query
         tokens = model.objects.using(router.db_for_write(model)).select_related("user")
-        # PostgreSQL refuses a NUL, and MariaDB finds a key in other letters' case.
-        token = None if "\x00" in key else tokens.filter(key=key).first()
-        if token is None or not constant_time_compare(token.key, key) or not token.user.is_active:
+        try:
+            token = tokens.get(key=key)
+        except model.DoesNotExist:
+            raise AuthenticationFailed from None
+        # MariaDB finds a key in other letters' case.
+        if not constant_time_compare(token.key, key) or not token.user.is_active:
             raise AuthenticationFailed
         return token.user, token
 

@@ -97,7 +97,7 @@ class RunShortSerializer(BaseSerializer[Run]):
     def to_representation(self, run: Run) -> dict[str, Any]:
         return with_values(
             {
-                "id": run.pk,
+                "id": run.id,
                 "actId": run.act_id,
                 "userId": owner_key(run),
                 "actorTaskId": run.actor_task_id,

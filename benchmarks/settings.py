@@ -1,0 +1,24 @@
+"""What every Django peer shares: the demo project's settings, on PostgreSQL and Redis.
+
+``PEER`` in the environment names the module in ``benchmarks/peers`` that answers; ``LIMITS=0``
+switches the rate limits off.
+"""
+
+import os
+
+from project.settings import *  # noqa: F403
+
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+# An API and nothing else, so that no peer's figure is diluted by what all have in common.
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "actor_runs",
+]
+MIDDLEWARE = []
+ROOT_URLCONF = f"benchmarks.peers.{os.environ.get('PEER', 'actor_runs_app')}"
+LOGGING_CONFIG = None
+RATELIMIT_ENABLE = os.environ.get("LIMITS", "1") == "1"
