@@ -62,13 +62,21 @@ class AlwaysJSON(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
+class ContractJSONRenderer(JSONRenderer):
+    """REST framework's JSON as it is by default, whatever the host's settings made of it."""
+
+    compact = True
+    ensure_ascii = False
+    strict = True
+
+
 class EnvelopeView(APIView):
     """Answers in JSON only, and every error, wherever it comes from, in the envelope.
 
     Takes nothing from the host's ``REST_FRAMEWORK`` setting.
     """
 
-    renderer_classes = [JSONRenderer]
+    renderer_classes = [ContractJSONRenderer]
     parser_classes = []
     content_negotiation_class = AlwaysJSON
     versioning_class = None
