@@ -256,12 +256,13 @@ class Run(models.Model):
             return self.user_id == user.pk
         return organizations_of(user).using(self._state.db).filter(pk=self.organization_id).exists()
 
-    def is_readable_by(self, user: Any) -> bool:
-        """Whether ``user``, who may be anonymous, can read the run: as its owner, or as anyone."""
+    @property
+    def is_public(self) -> bool:
+        """Whether anyone who knows the ID can read the run, also without a token."""
         access = self.general_access
         if access == GeneralAccess.FOLLOW_USER_SETTING:
             access = conf.general_access
-        return access == GeneralAccess.ANYONE_WITH_ID_CAN_READ or self.is_owned_by(user)
+        return access == GeneralAccess.ANYONE_WITH_ID_CAN_READ
 
     def clean_fields(self, exclude: Any = None) -> None:
         """Check types, shapes and limits. Raises ValidationError with the fields' names."""

@@ -21,6 +21,6 @@ class RunPermission(BasePermission):
         return request.user.is_authenticated or (view.detail and request.method in SAFE_METHODS)
 
     def has_object_permission(self, request: Request, view: Any, obj: Run) -> bool:
-        if request.method in SAFE_METHODS:
-            return obj.is_readable_by(request.user)
+        if request.method in SAFE_METHODS and obj.is_public:
+            return True
         return obj.is_owned_by(request.user)

@@ -111,7 +111,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         runs = self.filter().order_by().select_related(None)
         runs._for_write = True
         runs = runs.using(runs.db)
-        if len(runs.query.alias_map) > 1 or runs.query.distinct or runs.query.group_by:
+        tables = sum(1 for uses in runs.query.alias_refcount.values() if uses)
+        if tables > 1 or runs.query.distinct or runs.query.group_by:
             every: Any = self.model._base_manager.using(runs.db)
             return every.filter(pk__in=runs.values("pk"))
         return runs

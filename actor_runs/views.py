@@ -146,7 +146,8 @@ class RunViewSet(EnvelopeView, GenericViewSet):
         while not run.is_finished and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, POLL_SECONDS))
             run = self.get_object()
-        is_owner = run.is_owned_by(request.user)
+        # Who may read a run that is not public is its owner: no need to ask again.
+        is_owner = not run.is_public or run.is_owned_by(request.user)
         return Response({"data": RunSerializer(run, context={"is_owner": is_owner}).data})
 
     def destroy(self, request: Request, run_id: str) -> Response:
