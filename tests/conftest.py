@@ -16,9 +16,32 @@ from actor_runs.conf import conf
 from actor_runs.models import Run, RunStatus
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "host: needs the models and settings of settings_host")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave to the host's configuration what no other can run."""
+    if apps.is_installed("tests.host"):
+        return
+    hosts = [item for item in items if item.get_closest_marker("host")]
+    items[:] = [item for item in items if item not in hosts]
+    config.hook.pytest_deselected(items=hosts)
+
+
 @pytest.fixture(autouse=True)
 def no_requests_counted():
     cache.clear()
+
+
+@pytest.fixture
+def configure(settings: Any) -> Any:
+    """A function that sets keys of ``ACTOR_RUNS``, and leaves this configuration's others."""
+
+    def configure(**keys: Any) -> None:
+        settings.ACTOR_RUNS = {**getattr(settings, "ACTOR_RUNS", {}), **keys}
+
+    return configure
 
 
 def make_user(name: str, **fields: Any) -> Any:
