@@ -47,8 +47,8 @@ class RateLimitThrottle(BaseThrottle):
             decision = self._count(request, "actor_runs.caller", caller, conf.rate_limit)
             if decision is not None:
                 return decision
-        if conf.run_rate_limit is not None and "run_id" in view.kwargs:
-            run_id = view.kwargs["run_id"]
+        if conf.run_rate_limit is not None and "runId" in view.kwargs:
+            run_id = view.kwargs["runId"]
             decision = self._count(request, "actor_runs.run", run_id, conf.run_rate_limit)
             if decision is not None:
                 return decision

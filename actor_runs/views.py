@@ -139,7 +139,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
         page: Any = self.paginate_queryset(rows)
         return self.get_paginated_response(RunShortSerializer(page, many=True).data)
 
-    def retrieve(self, request: Request, run_id: str) -> Response:
+    def retrieve(self, request: Request, **kwargs: str) -> Response:
         seconds = min(self.parameters.seconds("waitForFinish") or 0, conf.max_wait_for_finish)
         deadline = time.monotonic() + seconds
         run = self.get_object()
@@ -150,7 +150,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
         is_owner = not run.is_public or run.is_owned_by(request.user)
         return Response({"data": RunSerializer(run, context={"is_owner": is_owner}).data})
 
-    def destroy(self, request: Request, run_id: str) -> Response:
+    def destroy(self, request: Request, **kwargs: str) -> Response:
         """ "Delete the run. Only finished runs can be deleted." (API page)"""
         check_body(request._request)
         run = self.get_object()
@@ -212,7 +212,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
             raise refused
         self.check_permissions(request)
         self.parameters = QueryParameters(request)
-        if not POSSIBLE_RUN_ID.fullmatch(kwargs.get("run_id", "-")):
+        if not POSSIBLE_RUN_ID.fullmatch(kwargs.get("runId", "-")):
             raise InvalidInput("runId must be 1 to 64 visible ASCII characters.")
 
     def get_authenticators(self) -> list[BaseAuthentication]:  # type: ignore[valid-type]
@@ -255,7 +255,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
     def get_object(self) -> Run:
         """Return the run of the path. Raises NotFound, NotAuthenticated or PermissionDenied."""
         try:
-            run = self.get_queryset().get(pk=self.kwargs["run_id"])
+            run = self.get_queryset().get(pk=self.kwargs["runId"])
         except Run.DoesNotExist:
             if not self.request.user.is_authenticated:
                 # Without a token, an unknown run must look like a closed one.
