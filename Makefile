@@ -1,0 +1,43 @@
+# `make help` lists the targets. PYTHON= another interpreter, PORT= another port of the demo.
+
+PYTHON ?= python3
+PORT ?= 8000
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint build clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Serve the API and the admin with fresh data, on PORT (8000)
+	@$(if $(DATABASE_URL),,rm -f demo.sqlite3 demo.sqlite3-wal demo.sqlite3-shm)
+	@$(BIN)/python manage.py demo --port $(PORT)
+
+test: $(READY) ## Run the test suite in both configurations, and print its coverage
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m pytest --ds tests.settings_host --cov --cov-append --cov-report=
+	$(BIN)/python -m coverage report
+
+lint: $(READY) ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+build: $(READY) ## Build the wheel and the source distribution into dist/
+	@rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .tox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info demo.sqlite3* test*.sqlite3*
+
+# An environment that was left half-made is made anew.
+$(READY): requirements.txt setup.cfg
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
