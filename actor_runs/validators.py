@@ -223,13 +223,13 @@ def pricing(value: Any, name: str) -> Any:
     return PRICING_MODELS[model](value, name)
 
 
-_USAGE_AMOUNTS = (
+USAGE_AMOUNTS = (
     "ACTOR_COMPUTE_UNITS",
     "DATA_TRANSFER_INTERNAL_GBYTES",
     "DATA_TRANSFER_EXTERNAL_GBYTES",
     "PROXY_RESIDENTIAL_TRANSFER_GBYTES",
 )
-_USAGE_COUNTS = (
+USAGE_COUNTS = (
     "DATASET_READS",
     "DATASET_WRITES",
     "KEY_VALUE_STORE_READS",
@@ -285,9 +285,9 @@ FIELD_CHECKS: dict[str, Check] = {
         optional=dict.fromkeys(STATS_COUNTS, whole()) | dict.fromkeys(STATS_AMOUNTS, number)
     ),
     "usage": mapping(
-        optional=dict.fromkeys(_USAGE_AMOUNTS, number) | dict.fromkeys(_USAGE_COUNTS, whole())
+        optional=dict.fromkeys(USAGE_AMOUNTS, number) | dict.fromkeys(USAGE_COUNTS, whole())
     ),
-    "usage_usd": mapping(optional=dict.fromkeys(_USAGE_AMOUNTS + _USAGE_COUNTS, number)),
+    "usage_usd": mapping(optional=dict.fromkeys(USAGE_AMOUNTS + USAGE_COUNTS, number)),
     "storage_ids": mapping(
         optional=dict.fromkeys(
             ("datasets", "keyValueStores", "requestQueues"), mapping(others=text)
