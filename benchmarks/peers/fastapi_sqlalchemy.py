@@ -7,7 +7,16 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Header, HTTPException, Response
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import (
-    Boolean, Column, DateTime, Float, Integer, String, delete, func, or_, select,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Integer,
+    String,
+    delete,
+    func,
+    or_,
+    select,
 )  # fmt: skip
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
