@@ -18,6 +18,7 @@ SUCCEEDED_RUN = "3KH8gEpp4d8uQSe8T"
 FAILED_RUN = "55uatRrZib4xbZs"
 RUNNING_RUN = "dQ7mWx2TzPvK9cRfN"
 BOBS_RUN = "hVb4LkJ8sYnGqE6pU"
+BOBS_RUNNING_RUN = "vN6eTzQ2cXwLg9HkB"
 PUBLIC_RUN = "Wc3RtZx7AmDfH5jyK"
 
 SCRAPER = "HDSasDasz78YcAPEB"
@@ -225,6 +226,18 @@ def runs(alice: User, bob: User, acme: Group) -> list[dict[str, Any]]:
             pages=780,
             pricing_info=PER_EVENT,
             charged_event_counts={"actor-start": 1, "page": 780},
+        ),
+        run(
+            BOBS_RUNNING_RUN,
+            RunStatus.RUNNING,
+            "2025-03-06T08:20:41.779Z",
+            seconds=61.0,
+            user=bob,
+            origin="CLI",
+            act_id=MAILER,
+            status_message="Sent 20 of 118 messages.",
+            memory=256,
+            pricing_info=FREE,
         ),
         run(
             "uX4kQs6ZaWyRf2TbM",
