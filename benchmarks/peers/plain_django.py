@@ -75,6 +75,21 @@ def shape(keys, row):
     }
 
 
+def is_owner(cursor, user, user_id, organization_id):
+    if organization_id is None:
+        return user_id == user
+    cursor.execute(
+        "SELECT 1 FROM auth_user_groups WHERE user_id = %s AND group_id = %s",
+        [user, organization_id],
+    )
+    return cursor.fetchone() is not None
+
+
+def build_number_int(build_number):
+    major, minor, build = map(int, build_number.split("."))
+    return major * 10**7 + minor * 10**5 + build
+
+
 def runs(request):
     with connection.cursor() as cursor:
         user = user_of(request, cursor)
@@ -92,6 +107,8 @@ def runs(request):
         items = [shape(SHORT_KEYS, row) for row in cursor.fetchall()]
     for item in items:
         item.setdefault("usageTotalUsd", 0)
+        if "buildNumber" in item:
+            item["buildNumberInt"] = build_number_int(item["buildNumber"])
     page = {"total": total, "offset": offset, "limit": limit, "count": len(items)}
     return JsonResponse({"data": {**page, "desc": False, "items": items}})
 
@@ -102,24 +119,23 @@ def run(request, run_id):
         user = user_of(request, cursor)
         if user is None:
             return error(401, "token-not-valid", "Authentication token is not valid.")
-        if request.method == "DELETE":
-            statuses = ", ".join(f"'{status}'" for status in FINISHED)
-            cursor.execute(
-                f"DELETE FROM actor_runs_run WHERE id = %s AND {MINE} "  # noqa: S608
-                f"AND status IN ({statuses})",
-                [run_id, user, user],
-            )
-            if cursor.rowcount:
-                return HttpResponse(status=204)
-            return error(404, "record-not-found", "The requested resource was not found.")
-        cursor.execute(
-            f"SELECT {FULL} FROM actor_runs_run WHERE id = %s AND {MINE}",  # noqa: S608
-            [run_id, user, user],
-        )
+        cursor.execute(f"SELECT {FULL} FROM actor_runs_run WHERE id = %s", [run_id])  # noqa: S608
         row = cursor.fetchone()
-    if row is None:
-        return error(404, "record-not-found", "The requested resource was not found.")
-    return JsonResponse({"data": shape(FULL_KEYS, row)})
+        if row is None:
+            return error(404, "record-not-found", "The requested resource was not found.")
+        if not is_owner(cursor, user, row[2], row[3]):
+            return error(403, "permission-denied", "You do not have permission.")
+        if request.method == "GET":
+            return JsonResponse({"data": shape(FULL_KEYS, row)})
+        if row[5] not in FINISHED:
+            return error(400, "cannot-remove-running-run", "Only finished runs can be deleted.")
+        cursor.execute(
+            "DELETE FROM actor_runs_run WHERE id = %s AND status = ANY(%s)",
+            [run_id, list(FINISHED)],
+        )
+        if not cursor.rowcount:
+            return error(404, "record-not-found", "The requested resource was not found.")
+    return HttpResponse(status=204)
 
 
 urlpatterns = [
