@@ -30,6 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in hosts]
     config.hook.pytest_deselected(items=hosts)
 
+
 # What cannot run everywhere is left out of the suite there, and its last lines say so.
 LEFT_OUT = {}
 if sys.version_info < (3, 11):
