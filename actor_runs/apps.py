@@ -1,4 +1,6 @@
-from django.apps import AppConfig
+from importlib import import_module
+
+from django.apps import AppConfig, apps
 from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
@@ -6,7 +8,7 @@ from actor_runs.checks import check_cache_is_shared, check_settings
 
 
 class ActorRunsConfig(AppConfig):
-    """The app: registers its system checks and does nothing else."""
+    """The app: registers its system checks, and its OpenAPI document where that is wanted."""
 
     name = "actor_runs"
     verbose_name = _("Actor runs")
@@ -14,3 +16,5 @@ class ActorRunsConfig(AppConfig):
     def ready(self) -> None:
         checks.register(check_settings)
         checks.register(check_cache_is_shared, checks.Tags.caches, deploy=True)
+        if apps.is_installed("drf_spectacular"):
+            import_module("actor_runs.openapi")

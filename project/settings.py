@@ -4,6 +4,8 @@ from pathlib import Path
 
 import environ
 
+from actor_runs import __version__
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
@@ -22,6 +24,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "rest_framework.authtoken",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "actor_runs",
     "project",
 ]
@@ -75,6 +79,19 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "static/"
+
+REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Actor runs",
+    "DESCRIPTION": "Read and delete the runs of Actors, as on the Apify platform.",
+    "VERSION": __version__,
+    "OAS_VERSION": "3.1.0",
+    "TAGS": [{"name": "Actor runs", "description": "List, get and delete runs."}],
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
 
 LOGGING = {
     "version": 1,
