@@ -87,12 +87,8 @@ OPTIONS = mapping(
     },
     {"maxItems": COUNT, "maxTotalChargeUsd": AMOUNT},
 )
-STATS = mapping(
-    optional=dict.fromkeys(STATS_COUNTS, COUNT) | dict.fromkeys(STATS_AMOUNTS, AMOUNT)
-)
-USAGE = mapping(
-    optional=dict.fromkeys(USAGE_AMOUNTS, AMOUNT) | dict.fromkeys(USAGE_COUNTS, COUNT)
-)
+STATS = mapping(optional=dict.fromkeys(STATS_COUNTS, COUNT) | dict.fromkeys(STATS_AMOUNTS, AMOUNT))
+USAGE = mapping(optional=dict.fromkeys(USAGE_AMOUNTS, AMOUNT) | dict.fromkeys(USAGE_COUNTS, COUNT))
 USAGE_USD = mapping(optional=dict.fromkeys(USAGE_AMOUNTS + USAGE_COUNTS, AMOUNT))
 STORAGE_IDS = mapping(
     optional=dict.fromkeys(("datasets", "keyValueStores", "requestQueues"), mapping_of(TEXT))
@@ -390,7 +386,7 @@ def response_headers() -> list[OpenApiParameter]:
             OpenApiParameter.HEADER,
             required=True,
             description=words,
-            response=statuses,  # type: ignore[arg-type]
+            response=statuses,
         )
 
     headers = [
