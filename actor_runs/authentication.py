@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 from django.db import router
 from django.utils.crypto import constant_time_compare
@@ -49,5 +50,7 @@ class QueryTokenAuthentication(BearerTokenAuthentication):
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
-        token = request.query_params.get("token")
+        # Not query_params, which are decoded by the charset of a Content-Type.
+        query = request.META.get("QUERY_STRING", "")
+        token = dict(parse_qsl(query, keep_blank_values=True)).get("token")
         return self.authenticate_credentials(token) if token else None
