@@ -47,7 +47,7 @@ OTHER_RUN_ID = "55uatRrZib4xbZs"
 TEXT: Schema = {"type": "string"}
 FILLED_TEXT: Schema = {"type": "string", "minLength": 1}
 BOOLEAN: Schema = {"type": "boolean"}
-COUNT: Schema = {"type": "integer", "format": "int64", "minimum": 0}
+COUNT: Schema = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**63 - 1}
 AMOUNT: Schema = {"type": "number", "format": "double", "minimum": 0}
 TIME: Schema = {
     "type": "string",
@@ -191,7 +191,12 @@ def run_schema() -> Schema:
             "isStatusMessageTerminal": BOOLEAN,
             "pricingInfo": PRICING_INFO,
             "chargedEventCounts": mapping_of(COUNT),
-            "exitCode": {"type": "integer", "format": "int32"},
+            "exitCode": {
+                "type": "integer",
+                "format": "int32",
+                "minimum": -(2**31),
+                "maximum": 2**31 - 1,
+            },
             "storageIds": STORAGE_IDS,
             "buildNumber": BUILD_NUMBER,
             "containerUrl": {**FILLED_TEXT, "format": "uri"},
