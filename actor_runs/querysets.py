@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from actor_runs.models import Run  # noqa: F401  the type of the rows
+    from actor_runs.pruning import PruneResult
 
 
 DELETE_BATCH = 500  # rows in one statement: SQLite allows 999 parameters
@@ -101,6 +103,17 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     delete_finished.alters_data = True  # type: ignore[attr-defined]
     delete_finished.queryset_only = True  # type: ignore[attr-defined]
+
+    def prune(self, older_than: timedelta, **options: Any) -> PruneResult:
+        """Delete those of these runs that finished more than ``older_than`` ago, in batches.
+
+        Takes the options of ``actor_runs.pruning.prune``, which says the rest.
+        """
+        from actor_runs.pruning import prune  # it needs the model, which needs this module
+
+        return prune(self, older_than, **options)
+
+    prune.alters_data = True  # type: ignore[attr-defined]
 
     def _for_deletion(self) -> Self:
         """The same runs on the primary database, with all conditions on the runs' own table.

@@ -1,0 +1,227 @@
+"""Pruning: what finished long enough ago goes, batch by batch, beside everybody else."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from django.db import IntegrityError, connections, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from actor_runs.exceptions import is_foreign_key_violation
+from actor_runs.models import RunStatus
+from actor_runs.querysets import RunQuerySet
+from actor_runs.transactions import persistently
+
+logger = logging.getLogger("actor_runs")
+
+BATCH_SIZE = 1000
+OWNERS_REMEMBERED = 10_000
+
+
+@dataclass
+class PruneResult:
+    """What a prune deleted, or would delete in a dry run.
+
+    ``deleted`` (int) runs went, which finished from ``oldest`` to ``newest`` (datetime, None
+    where nothing went). ``protected`` (int) stay, since a host's foreign keys protect them.
+    ``complete`` is False where the time was up before all was done.
+    """
+
+    deleted: int = 0
+    protected: int = 0
+    oldest: datetime.datetime | None = None
+    newest: datetime.datetime | None = None
+    complete: bool = True
+
+
+class Candidate(NamedTuple):
+    """What a prune knows of a run: when it finished, its ID, and its owner if that matters."""
+
+    finished_at: datetime.datetime
+    pk: str
+    user_id: Any = None
+    organization_id: Any = None
+
+
+def prune(
+    runs: RunQuerySet,
+    older_than: datetime.timedelta,
+    *,
+    failed_older_than: datetime.timedelta | None = None,
+    keep_last: int = 0,
+    batch_size: int = BATCH_SIZE,
+    max_runtime: datetime.timedelta | None = None,
+    dry_run: bool = False,
+    on_batch: Callable[[PruneResult], None] | None = None,
+) -> PruneResult:
+    """Delete those of ``runs`` that finished more than ``older_than`` ago.
+
+    ``failed_older_than`` is the age for FAILED runs, where theirs is to be another.
+    ``keep_last``: that many finished runs of each owner stay, those that finished last, whatever
+    else ``runs`` is limited to. At most ``batch_size`` runs go in one transaction.
+    ``max_runtime``: no batch is begun after that time. ``dry_run``: nothing is deleted, and the
+    result says what would be. ``on_batch`` is called after each batch with the result so far.
+
+    Safe beside the API and beside another prune: a run that is no longer finished, or finished
+    again since, stays. Django's deletion signals fire where somebody listens; where nobody does
+    and nothing hangs on runs, no run is loaded. Stopped at any point it has deleted whole
+    batches. One INFO line for each batch is logged on ``actor_runs``.
+
+    Raises ValueError for a size or an age below its minimum.
+    """
+    if batch_size < 1 or keep_last < 0:
+        raise ValueError("batch_size must be at least 1, and keep_last at least 0.")
+    if min(older_than, failed_older_than or older_than) < datetime.timedelta(0):
+        raise ValueError("Runs cannot finish in the future.")
+    deadline = None if max_runtime is None else time.monotonic() + max_runtime.total_seconds()
+    due = _on_primary(runs).filter(_is_due(older_than, failed_older_than))
+    result = PruneResult()
+    for batch in _batches(due, batch_size, keep_last):
+        if deadline is not None and time.monotonic() >= deadline:
+            result.complete = False
+            break
+        protected = 0
+        deleted = len(batch)
+        if not dry_run:
+            deleted, protected = _delete(due, batch, exactly=bool(keep_last))
+        result.protected += protected
+        if deleted:
+            result.deleted += deleted
+            result.oldest = result.oldest or batch[0].finished_at
+            result.newest = batch[-1].finished_at
+            if not dry_run:
+                _log(deleted, batch)
+        if on_batch is not None:
+            on_batch(result)
+    return result
+
+
+def count_due(
+    runs: RunQuerySet,
+    older_than: datetime.timedelta,
+    failed_older_than: datetime.timedelta | None = None,
+) -> int:
+    """Return how many of ``runs`` are old enough to go, before ``keep_last`` is looked at."""
+    return _on_primary(runs).filter(_is_due(older_than, failed_older_than)).count()
+
+
+def _on_primary(runs: RunQuerySet) -> RunQuerySet:
+    runs = runs.order_by()
+    runs._for_write = True
+    return runs.using(runs.db)
+
+
+def _is_due(older_than: datetime.timedelta, failed_older_than: datetime.timedelta | None) -> Q:
+    """Return the condition on a run's own row, as it holds at this moment."""
+    now = timezone.now()
+    due = Q(finished_at__lt=now - older_than)
+    if failed_older_than is None:
+        return due
+    failed = Q(status=RunStatus.FAILED)
+    failed_due = Q(finished_at__lt=now - failed_older_than)
+    # The first condition is for the index.
+    latest = Q(finished_at__lt=now - min(older_than, failed_older_than))
+    return latest & (~failed & due | failed & failed_due)
+
+
+def _batches(due: RunQuerySet, batch_size: int, keep_last: int) -> Iterator[list[Candidate]]:
+    """Yield what is due, the longest finished first. Each batch is read when it is asked for."""
+    columns = ["finished_at", "pk"]
+    if keep_last:
+        columns += ["user_id", "organization_id"]
+        # They are deleted by ID, and a statement takes only so many parameters.
+        most = connections[due.db].features.max_query_params
+        batch_size = min(batch_size, most // 2) if most else batch_size
+    is_kept = _newest_of_owners(due, keep_last)
+    ahead = due.order_by("finished_at", "pk")
+    left = ahead
+    while rows := [Candidate(*row) for row in left.values_list(*columns)[:batch_size]]:
+        if batch := [row for row in rows if not (keep_last and is_kept(row))]:
+            yield batch
+        # By key, not by offset: some of what is behind may have stayed.
+        last = rows[-1]
+        left = ahead.filter(finished_at__gte=last.finished_at).exclude(
+            finished_at=last.finished_at, pk__lte=last.pk
+        )
+
+
+def _newest_of_owners(due: RunQuerySet, keep_last: int) -> Callable[[Candidate], bool]:
+    """Return a function that says whether a run is among the last finished of its owner."""
+
+    @lru_cache(maxsize=OWNERS_REMEMBERED)
+    def oldest_kept(user_id: Any, organization_id: Any) -> tuple[Any, frozenset[str]] | None:
+        owned: Any = due.model._base_manager.using(due.db).finished()
+        newest = owned.filter(user=user_id, organization=organization_id).order_by(
+            "-finished_at", "-pk"
+        )
+        rows = list(newest.values_list("finished_at", "pk")[:keep_last])
+        if len(rows) < keep_last:
+            return None
+        moment = rows[-1][0]
+        return moment, frozenset(pk for finished_at, pk in rows if finished_at == moment)
+
+    def is_kept(run: Candidate) -> bool:
+        kept = oldest_kept(run.user_id, run.organization_id)
+        return kept is None or run.finished_at > kept[0] or run.pk in kept[1]
+
+    return is_kept
+
+
+def _delete(due: RunQuerySet, batch: list[Candidate], exactly: bool) -> tuple[int, int]:
+    """Delete a batch in one transaction; return how many went, and how many are protected.
+
+    Where a run of it is protected, the rest of it goes in smaller transactions.
+    """
+    # InnoDB locks the entry in the index and then the row, where the API locks the row and then
+    # changes the entry: a deadlock, unless the rows are named.
+    by_id = exactly or connections[due.db].vendor == "mysql"
+    runs = due.filter(pk__in=[run.pk for run in batch]) if by_id else _between(due, batch)
+
+    def delete() -> int:
+        with transaction.atomic(using=due.db):
+            return runs.delete_finished()
+
+    try:
+        return persistently(delete, due.db), 0
+    except IntegrityError as exc:
+        if not is_foreign_key_violation(exc):
+            raise
+    if len(batch) == 1:
+        return 0, 1
+    middle = len(batch) // 2
+    halves = [_delete(due, half, exactly=True) for half in (batch[:middle], batch[middle:])]
+    return sum(half[0] for half in halves), sum(half[1] for half in halves)
+
+
+def _between(due: RunQuerySet, batch: list[Candidate]) -> RunQuerySet:
+    """Return what is due from the first to the last of ``batch``.
+
+    Far faster than by ID where IDs are random and rows lie in the order of time.
+    """
+    first, last = batch[0], batch[-1]
+    return (
+        due.filter(finished_at__gte=first.finished_at, finished_at__lte=last.finished_at)
+        .exclude(finished_at=first.finished_at, pk__lt=first.pk)
+        .exclude(finished_at=last.finished_at, pk__gt=last.pk)
+    )
+
+
+def _log(deleted: int, batch: list[Candidate]) -> None:
+    logger.info(
+        "%d runs pruned that finished from %s to %s",
+        deleted,
+        batch[0].finished_at,
+        batch[-1].finished_at,
+        extra={
+            "deleted": deleted,
+            "oldest": batch[0].finished_at,
+            "newest": batch[-1].finished_at,
+        },
+    )
