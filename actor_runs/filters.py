@@ -26,7 +26,7 @@ TIME = re.compile(
     r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
     r"(?:T(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})"
     r"(?::(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]+))?)?"
-    r"(?:Z|(?P<sign>[+ -])(?P<hours>[0-9]{2}):?(?P<minutes>[0-5][0-9])?)?)?",
+    r"(?:Z|(?P<sign>[+ -])(?P<hours>[0-9]{2})(?::?(?P<minutes>[0-5][0-9]))?)?)?",
     re.ASCII,
 )
 

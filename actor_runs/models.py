@@ -80,7 +80,7 @@ TRANSITIONS: dict[str, tuple[RunStatus, ...]] = {
 }
 
 # What no transition may change along the way.
-_FIXED_BY_TRANSITIONS = {"id", "status", "user", "user_id", "organization", "organization_id"}
+_FIXED_BY_TRANSITIONS = {"id", "status", "user", "organization", "version"}
 
 
 def default_meta() -> dict[str, Any]:
@@ -190,6 +190,9 @@ class Run(models.Model):
         _("platform usage billing model"), max_length=64, default="", blank=True
     )
     metamorphs = models.JSONField(_("metamorphs"), null=True, blank=True)
+    # Not of the API: tells an object that is up to date from one that was read before a run
+    # went through other statuses and back.
+    version = models.PositiveIntegerField(_("version"), default=0, editable=False)
 
     objects = RunQuerySet.as_manager()
 
@@ -269,19 +272,10 @@ class Run(models.Model):
         exclude = set(exclude or ())
         errors: dict[str, Any] = {}
         for field in self._meta.concrete_fields:
-            value = getattr(self, field.attname) if field.name not in exclude else None
+            if field.name in exclude:
+                continue
             try:
-                if value is None:
-                    continue
-                if field.name in FIELD_CHECKS:
-                    value = FIELD_CHECKS[field.name](value, field.name)
-                elif isinstance(field, (models.CharField, models.TextField)):
-                    text(value, field.name)
-                elif isinstance(field, models.DateTimeField) and not isinstance(
-                    value, (str, datetime.date)
-                ):
-                    raise refuse(field.name, _("must be a time."))
-                setattr(self, field.attname, value)
+                self._clean_field(field)
             except ValidationError as error:
                 errors[field.name] = error.error_list
             except RecursionError:
@@ -292,6 +286,21 @@ class Run(models.Model):
             errors = error.update_error_dict(errors)
         if errors:
             raise ValidationError(errors)
+
+    def _clean_field(self, field: Any) -> None:
+        """Check what Django's own field would convert, or let pass."""
+        value = getattr(self, field.attname)
+        if value is None:
+            if not field.null:
+                raise refuse(field.name, _("cannot be null."))
+        elif field.name in FIELD_CHECKS:
+            setattr(self, field.attname, FIELD_CHECKS[field.name](value, field.name))
+        elif isinstance(field, (models.CharField, models.TextField)):
+            text(value, field.name)
+        elif isinstance(field, models.DateTimeField) and not isinstance(
+            value, (str, datetime.date)
+        ):
+            raise refuse(field.name, _("must be a time."))
 
     def clean(self) -> None:
         """Check what no field knows alone: the owner, and that finished runs have an end."""
@@ -313,9 +322,9 @@ class Run(models.Model):
         status differs from the one in the database; DatabaseError when the run is deleted.
         """
         update_fields = kwargs.get("update_fields")
-        if self._state.adding:
-            if self.is_finished and self.finished_at is None:
-                self.finished_at = timezone.now()
+        if self._state.adding and self.is_finished and self.finished_at is None:
+            self.finished_at = timezone.now()
+        if self._state.adding and update_fields is None and not kwargs.get("force_update"):
             self._validate(None)
             super().save(**kwargs)
             return
@@ -325,11 +334,11 @@ class Run(models.Model):
             if update_fields is None:
                 # Never an INSERT, which would bring a deleted run back.
                 kwargs["force_update"] = True
-            if update_fields is None or "status" in update_fields:
-                stored = Run.objects.using(using).filter(pk=self.pk).locked()
-                status = stored.values_list("status", flat=True).first()
-                if status not in (None, self.status):
-                    raise InvalidTransition(self.pk, status, self.status, self.status)
+            written = {"status"} if update_fields is None else set(update_fields)
+            if "status" in written - self.get_deferred_fields():
+                stored = Run.objects.using(using).filter(pk=self.pk).locked().first()
+                if stored is not None and stored._state_of_run != self._state_of_run:
+                    raise InvalidTransition(self.pk, stored.status, self.status, self.status)
             super().save(**kwargs)
 
     def _validate(self, update_fields: Any) -> None:
@@ -362,19 +371,21 @@ class Run(models.Model):
         using = router.db_for_write(Run, instance=self)
         with transaction.atomic(using=using):
             run = Run.objects.using(using).filter(pk=self.pk).locked().first()
-            if run is None or self._is_outdated(run):
+            if run is None or run._state_of_run != self._state_of_run:
                 stored = run.status if run else None
                 raise InvalidTransition(self.pk, stored, self.status, status)
             if status not in TRANSITIONS[run.status]:
                 raise InvalidTransition(self.pk, run.status, run.status, status)
-            changes: dict[str, Any] = {"status": RunStatus(status)}
+            changes: dict[str, Any] = {"status": RunStatus(status), "version": run.version + 1}
             if status in self.FINISHED:
                 changes["finished_at"] = timezone.now()
-            elif run.is_finished:
-                changes["finished_at"] = changes["exit_code"] = None
-                count = run.stats.get("resurrectCount", 0) + 1
-                changes["stats"] = {**run.stats, "resurrectCount": count}
             changes |= fields
+            if run.is_finished:
+                changes["finished_at"] = changes["exit_code"] = None
+                stats = changes.get("stats", run.stats)
+                if isinstance(stats, dict):  # what else it is, validation refuses
+                    count = run.stats.get("resurrectCount", 0) + 1
+                    changes["stats"] = {**stats, "resurrectCount": count}
             for name, value in changes.items():
                 setattr(run, name, value)
             run._validate(changes)
@@ -385,13 +396,10 @@ class Run(models.Model):
 
     transition_to.alters_data = True  # type: ignore[attr-defined]
 
-    def _is_outdated(self, stored: Run) -> bool:
-        """Whether ``stored``, the row of this run, went through a transition since it was read.
-
-        The only way back to the same status is a resurrection, and those are counted.
-        """
-        count = stored.stats.get("resurrectCount", 0)
-        return (stored.status, count) != (self.status, self.stats.get("resurrectCount", count))
+    @property
+    def _state_of_run(self) -> tuple[str, int]:
+        """What every transition changes."""
+        return self.status, self.version
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> Any:
         """Delete the run, if it is finished at this moment. Returns what Django returns.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 
 from actor_runs.exceptions import InvalidInput
+
+WHOLE_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 def check_body(request: HttpRequest) -> None:
@@ -33,18 +36,21 @@ def _refuse_constant(name: str) -> None:
 
 def _read(request: HttpRequest) -> bytes:
     """Return the whole body. Raises InvalidInput when it was cut short or cannot be known."""
-    stream = getattr(request, "environ", {}).get("wsgi.input")
-    if stream is not None and "HTTP_TRANSFER_ENCODING" in request.META:
-        # Without a Content-Length, Django takes every body under WSGI for empty.
-        if not request.META.get("wsgi.input_terminated"):
-            raise InvalidInput  # the server cannot tell where it ends
-        return _read_to_the_end(stream)
-    body = request.body
-    announced = request.META.get("CONTENT_LENGTH") or "0"
-    # Chunked bodies under ASGI announce nothing, and the server has checked them.
-    if announced != str(len(body)) and "HTTP_TRANSFER_ENCODING" not in request.META:
-        raise InvalidInput
-    return body
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if length and "HTTP_TRANSFER_ENCODING" not in request.META:
+        body = request.body
+        if not WHOLE_NUMBER.fullmatch(length) or int(length) != len(body):
+            raise InvalidInput
+        return body
+    # Without a Content-Length, Django takes every body under WSGI for empty.
+    environ = getattr(request, "environ", None)
+    if environ is None:
+        return request.body  # ASGI: the server ends the body by itself
+    if environ.get("wsgi.input_terminated"):
+        return _read_to_the_end(environ["wsgi.input"])
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        raise InvalidInput  # there is a body, and the server does not say where it ends
+    return b""
 
 
 def _read_to_the_end(stream: Any) -> bytes:

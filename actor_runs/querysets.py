@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +17,8 @@ from actor_runs.exceptions import RunNotFinished
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from actor_runs.models import Run  # noqa: F401  the type of the rows
+    from actor_runs.models import Run
     from actor_runs.pruning import PruneResult
-
-
-DELETE_BATCH = 500  # rows in one statement: SQLite allows 999 parameters
 
 
 def organizations_of(user: Any) -> models.QuerySet[Any]:
@@ -80,11 +75,13 @@ class RunQuerySet(models.QuerySet["Run"]):
         """
         runs = self._for_deletion()
         with transaction.atomic(using=runs.db):
-            states = dict(runs.locked().order_by("pk").values_list("pk", "status"))
-            for run_id, status in states.items():
-                if status not in self.model.FINISHED:
-                    raise RunNotFinished(run_id, status)
-            return self._delete_by_id(list(states), using=runs.db)
+            held = list(runs.locked().order_by("pk"))
+            for run in held:
+                if not run.is_finished:
+                    raise RunNotFinished(run.pk, run.status)
+            deleted = self._collect_and_delete(held, using=runs.db)
+        self._result_cache = None
+        return deleted
 
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
@@ -95,11 +92,14 @@ class RunQuerySet(models.QuerySet["Run"]):
         if Collector(using=runs.db).can_fast_delete(runs):
             # Nothing hangs on a run and nobody listens: one conditional statement, which the
             # database checks again for a row that it had to wait for.
-            return runs._raw_delete(using=runs.db)
+            deleted = runs._raw_delete(using=runs.db) or 0  # None, where nothing could match
+            self._result_cache = None
+            return deleted
         with transaction.atomic(using=runs.db):
-            ids = list(runs.locked().order_by("pk").values_list("pk", flat=True))
-            self._delete_by_id(ids, using=runs.db)
-        return len(ids)
+            held = list(runs.locked().order_by("pk"))
+            self._collect_and_delete(held, using=runs.db)
+        self._result_cache = None
+        return len(held)
 
     delete_finished.alters_data = True  # type: ignore[attr-defined]
     delete_finished.queryset_only = True  # type: ignore[attr-defined]
@@ -125,17 +125,13 @@ class RunQuerySet(models.QuerySet["Run"]):
         runs._for_write = True
         runs = runs.using(runs.db)
         tables = sum(1 for uses in runs.query.alias_refcount.values() if uses)
-        if tables > 1 or runs.query.distinct or runs.query.group_by:
+        if tables > 1 or runs.query.distinct or runs.query.group_by or runs._fields is not None:
             every: Any = self.model._base_manager.using(runs.db)
             return every.filter(pk__in=runs.values("pk"))
         return runs
 
-    def _delete_by_id(self, ids: Sequence[str], using: str) -> tuple[int, dict[str, int]]:
+    def _collect_and_delete(self, held: list[Run], using: str) -> tuple[int, dict[str, int]]:
         """Delete runs that the caller holds locked, in Django's own way: signals, cascades."""
-        deleted: Counter[str] = Counter()
-        for start in range(0, len(ids), DELETE_BATCH):
-            batch: Any = self.model._base_manager.using(using).filter(
-                pk__in=ids[start : start + DELETE_BATCH]
-            )
-            deleted.update(super(RunQuerySet, batch).delete()[1])
-        return deleted.total(), dict(deleted)
+        collector = Collector(using=using, origin=self)
+        collector.collect(held)
+        return collector.delete()

@@ -51,6 +51,7 @@ class Migration(migrations.Migration):
                 ('pricing_info', models.JSONField(blank=True, null=True, verbose_name='pricing')),
                 ('platform_usage_billing_model', models.CharField(blank=True, default='', max_length=64, verbose_name='platform usage billing model')),
                 ('metamorphs', models.JSONField(blank=True, null=True, verbose_name='metamorphs')),
+                ('version', models.PositiveIntegerField(default=0, editable=False, verbose_name='version')),
                 ('organization', models.ForeignKey(blank=True, db_index=False, help_text='The organization that initiated the run. Either a user or an organization.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='actor_runs', to=conf.organization_model, verbose_name='organization')),
                 ('user', models.ForeignKey(blank=True, db_index=False, help_text='The person who initiated the run. Either a user or an organization.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='actor_runs', to=settings.AUTH_USER_MODEL, verbose_name='user')),
             ],
