@@ -18,10 +18,12 @@ from actor_runs.exceptions import is_foreign_key_violation
 from actor_runs.models import RunStatus
 from actor_runs.querysets import RunQuerySet
 from actor_runs.transactions import persistently
+from actor_runs.validators import format_time
 
 logger = logging.getLogger("actor_runs")
 
 BATCH_SIZE = 1000
+MOST_IN_BATCH = 10_000
 OWNERS_REMEMBERED = 10_000
 
 
@@ -74,12 +76,15 @@ def prune(
     and nothing hangs on runs, no run is loaded. Stopped at any point it has deleted whole
     batches. One INFO line for each batch is logged on ``actor_runs``.
 
-    Raises ValueError for a size or an age below its minimum.
+    Raises ValueError for an age or a ``keep_last`` below 0, or a ``batch_size`` that is not from
+    1 to 10000.
     """
-    if batch_size < 1 or keep_last < 0:
-        raise ValueError("batch_size must be at least 1, and keep_last at least 0.")
+    if not 1 <= batch_size <= MOST_IN_BATCH:
+        raise ValueError(f"batch_size must be from 1 to {MOST_IN_BATCH}.")
+    if keep_last < 0:
+        raise ValueError("keep_last must be 0 or more.")
     if min(older_than, failed_older_than or older_than) < datetime.timedelta(0):
-        raise ValueError("Runs cannot finish in the future.")
+        raise ValueError("An age must be 0 or more.")
     deadline = None if max_runtime is None else time.monotonic() + max_runtime.total_seconds()
     due = _on_primary(runs).filter(_is_due(older_than, failed_older_than))
     result = PruneResult()
@@ -157,7 +162,8 @@ def _newest_of_owners(due: RunQuerySet, keep_last: int) -> Callable[[Candidate],
 
     @lru_cache(maxsize=OWNERS_REMEMBERED)
     def oldest_kept(user_id: Any, organization_id: Any) -> tuple[Any, frozenset[str]] | None:
-        owned: Any = due.model._base_manager.using(due.db).finished()
+        owned: Any = due.model._base_manager.using(due.db)
+        owned = owned.finished()
         newest = owned.filter(user=user_id, organization=organization_id).order_by(
             "-finished_at", "-pk"
         )
@@ -214,14 +220,11 @@ def _between(due: RunQuerySet, batch: list[Candidate]) -> RunQuerySet:
 
 
 def _log(deleted: int, batch: list[Candidate]) -> None:
+    oldest, newest = (format_time(run.finished_at) for run in (batch[0], batch[-1]))
     logger.info(
         "%d runs pruned that finished from %s to %s",
         deleted,
-        batch[0].finished_at,
-        batch[-1].finished_at,
-        extra={
-            "deleted": deleted,
-            "oldest": batch[0].finished_at,
-            "newest": batch[-1].finished_at,
-        },
+        oldest,
+        newest,
+        extra={"deleted": deleted, "oldest": oldest, "newest": newest},
     )

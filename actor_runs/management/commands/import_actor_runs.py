@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import datetime
+import os
+import stat
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError, CommandParser
+from django.utils.dateparse import parse_date, parse_datetime
+
+from actor_runs.importing import ImportResult, import_runs, printable
+from actor_runs.management.base import RunsCommand, usage_error
+from actor_runs.models import RunStatus
+from actor_runs.sources import (
+    PLATFORM_URL,
+    Platform,
+    PlatformError,
+    Record,
+    read_export,
+)
+from actor_runs.validators import format_time
+
+VARIABLE = "APIFY_TOKEN"
+STANDARD_INPUT = "-"
+
+
+def moment(value: str) -> datetime.datetime:
+    """An argparse type: a date or a time in ISO 8601, in UTC unless it has an offset."""
+    try:
+        found = parse_datetime(value)
+        if found is None and (day := parse_date(value)) is not None:
+            found = datetime.datetime.combine(day, datetime.time())
+        if found is None:
+            raise ValueError
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=datetime.timezone.utc)
+        return found.astimezone(datetime.timezone.utc)
+    except (ValueError, OverflowError):
+        raise ArgumentTypeError("must be a time like 2019-11-30T07:34:24Z.") from None
+
+
+def site(value: str) -> str:
+    """An argparse type: an absolute URL."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return value
+    except ValueError:
+        pass
+    raise ArgumentTypeError("must be a URL like https://api.apify.com.")
+
+
+class Command(RunsCommand):
+    help = "Import runs as the platform's API returns them, from files or from the platform."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "files",
+            nargs="*",
+            metavar="FILE",
+            help="JSON Lines, a run, an array, or a page of the API's list; .gz is decompressed, "
+            "and - is standard input.",
+        )
+        self.add_owner_arguments(parser, required=True)
+        parser.add_argument(
+            "--force",
+            action="store_true",
+            help="Let a record change a run that is further on here than in the record.",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Write nothing, and say what would be done."
+        )
+        platform = parser.add_argument_group(
+            "from the platform", f"The API token is read from the variable {VARIABLE}."
+        )
+        platform.add_argument(
+            "--from-platform", action="store_true", help="Read from the platform, not from files."
+        )
+        platform.add_argument(
+            "--base-url",
+            type=site,
+            metavar="URL",
+            help=f"Where the API is, {PLATFORM_URL} by default. Another installation will do.",
+        )
+        platform.add_argument(
+            "--since", type=moment, metavar="TIME", help="Only runs that started then or later."
+        )
+        platform.add_argument(
+            "--status",
+            action="append",
+            choices=RunStatus.values,
+            help="Only runs of this status. Can be given several times.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.platform: Platform | None = None
+        self.resume: datetime.datetime | None = None
+        self.file: BinaryIO | None = None
+        self.bytes_read = 0
+        self.verb = "Would import" if options["dry_run"] else "Imported"
+        owner = self.owner(options)
+        if options["from_platform"]:
+            records: Iterable[Record] = self.from_platform(options)
+        else:
+            records = self.from_files(options)
+        try:
+            result = import_runs(
+                records,
+                **owner,
+                force=options["force"],
+                dry_run=options["dry_run"],
+                on_refused=self.on_refused,
+                on_batch=self.on_batch,
+            )
+        except PlatformError as exc:
+            raise CommandError(f"{exc} {self.words_for_later()}") from exc
+        for name, number in sorted(result.ignored.items()):
+            if self.verbosity:
+                self.stdout.write(f"Ignored the unknown key {name} of {number} runs.", ending="\n")
+        self.finish(self.words(result), _total(result))
+        if result.refused:
+            raise CommandError(f"{result.refused} records were refused.")
+
+    def from_files(self, options: dict[str, Any]) -> Iterator[Record]:
+        """Return the records of the files, of which each can be read as far as one can tell."""
+        paths = options["files"]
+        if not paths:
+            raise usage_error("Name a file to import, or - for standard input.")
+        for name in ("base_url", "since", "status"):
+            if options[name]:
+                raise usage_error(f"--{name.replace('_', '-')} goes with --from-platform.")
+        total = sum(_size(path) for path in paths if path != STANDARD_INPUT)
+        if total and STANDARD_INPUT not in paths and self.may_show_bar:
+            self.show_bar(total)
+        return self.records(paths)
+
+    def from_platform(self, options: dict[str, Any]) -> Iterable[Record]:
+        if options["files"]:
+            raise usage_error("Name files, or say --from-platform: not both.")
+        if not (token := os.environ.get(VARIABLE)):
+            raise usage_error(f"Set the variable {VARIABLE} to the token of the API.")
+        try:
+            self.platform = Platform(
+                token,
+                base_url=options["base_url"] or PLATFORM_URL,
+                since=options["since"],
+                statuses=options["status"] or (),
+            )
+        except PlatformError as exc:
+            raise usage_error(str(exc)) from exc
+        return self.platform
+
+    def records(self, paths: list[str]) -> Iterator[Record]:
+        for path in paths:
+            name = printable(path)
+            if path == STANDARD_INPUT:
+                yield from read_export(sys.stdin.buffer, name)
+                continue
+            try:
+                with open(path, "rb") as self.file:
+                    yield from read_export(self.file, name)
+                    self.bytes_read += self.file.tell()
+            except OSError as exc:
+                yield name, ValidationError(f"{exc.strerror}.")
+            self.file = None
+
+    def on_refused(self, place: Any, reason: str) -> None:
+        self.complain(f"{place}: {reason}")
+
+    def on_batch(self, result: ImportResult) -> None:
+        if self.platform is not None:
+            self.resume = self.platform.since
+            done = _total(result)
+            if self.bar is None and self.platform.total and self.may_show_bar:
+                self.show_bar(self.platform.total)
+            line = f"{self.words(result)} {self.words_for_later()}"
+        else:
+            done = self.bytes_read + (self.file.tell() if self.file else 0)
+            line = self.words(result)
+        self.advance(done, line)
+
+    def words(self, result: ImportResult) -> str:
+        return (
+            f"{self.verb} {_total(result) - result.refused} runs: {result.created} created, "
+            f"{result.updated} updated, {result.unchanged} unchanged, {result.older} older than "
+            f"what is here. {result.refused} refused."
+        )
+
+    def words_for_later(self) -> str:
+        if self.resume is None:
+            return super().words_for_later()
+        return f"What was done stays; --since {format_time(self.resume)} goes on from here."
+
+
+def _size(path: str) -> int:
+    """Return a file's size. Raises CommandError for what is no readable file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as exc:
+        raise usage_error(f"{path}: {getattr(exc, 'strerror', exc)}.") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise usage_error(f"{path}: This is a directory.")
+    if not os.access(path, os.R_OK):
+        raise usage_error(f"{path}: Permission denied.")
+    return status.st_size
+
+
+def _total(result: ImportResult) -> int:
+    counted = result.created + result.updated + result.unchanged + result.older
+    return counted + result.refused

@@ -1,0 +1,213 @@
+"""Where imported runs come from: files of JSON, and the platform's API.
+
+A *record* is a run object as the API returns it, with the *place* that it came from. What should
+have been one and cannot be read stands in its place as a ``ValidationError``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, cast
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+Record = tuple[Any, Any]
+
+# A page of the API, 1000 runs at most, fits in several times. Nothing larger is ever read.
+MOST_MEBIBYTES = 32
+MOST_BYTES = MOST_MEBIBYTES * 1024 * 1024
+SKIPPED_AT_ONCE = 1024 * 1024
+
+PLATFORM_URL = "https://api.apify.com"
+PAGE = 1000
+# Half a second, then twice as long each time: over a minute, which is a rate limit's window.
+RETRIES = 7
+
+
+class PlatformError(Exception):
+    """The platform cannot be read, or not any further. The message says why."""
+
+
+def read_export(stream: BinaryIO, name: str) -> Iterator[Record]:
+    """Yield the records of a file: JSON Lines, one run, an array, or a page of the API's list.
+
+    Each line may also be any of the others, and each of them may be spread over lines. Memory
+    is bounded, and what is broken or too large is passed over. Places are ``name:line``, with
+    ``[index]`` inside of an array or a page. A ``name`` that ends in ``.gz`` is decompressed.
+    """
+    if name.endswith(".gz"):
+        stream = cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    for line, document in _documents(stream):
+        place = f"{name}:{line}"
+        if isinstance(document, ValidationError):
+            yield place, document
+            continue
+        try:
+            value = _unwrapped(json.loads(document.decode(), parse_constant=_no_number))
+        except json.JSONDecodeError as exc:
+            where = f"{exc.msg} (line {line + exc.lineno - 1}, column {exc.colno})"
+            yield place, ValidationError(_("This is not JSON: %s.") % where)
+        except (ValueError, RecursionError) as exc:
+            yield place, ValidationError(_("This is not JSON: %s.") % exc)
+        else:
+            if isinstance(value, list):
+                yield from ((f"{place}[{index}]", record) for index, record in enumerate(value))
+            else:
+                yield place, value
+
+
+def _documents(stream: BinaryIO) -> Iterator[tuple[int, bytes | ValidationError]]:
+    """Yield each document, not parsed yet, with the number of its first line.
+
+    A bracket or a brace that begins a line begins a document, unless an array is open.
+    """
+    lines: list[bytes] = []
+    size = first = 0
+    for number, line in _lines(stream):
+        is_broken = isinstance(line, ValidationError)
+        if is_broken or not lines or (line.startswith((b"{", b"[")) and not _is_open_array(lines)):
+            # What broke off amid its lines is told once.
+            if lines and size <= MOST_BYTES and not (is_broken and len(lines) > 1):
+                yield first, b"".join(lines)
+            lines, size, first = [], 0, number
+            if is_broken:
+                yield number, line
+                continue
+        if size + len(line) <= MOST_BYTES:
+            lines.append(line)
+        elif size <= MOST_BYTES:
+            yield first, _too_large()
+            del lines[1:]
+        size += len(line)
+    if lines and size <= MOST_BYTES:
+        yield first, b"".join(lines)
+
+
+def _is_open_array(lines: list[bytes]) -> bool:
+    return lines[0].startswith(b"[") and not lines[-1].rstrip().endswith(b"]")
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """Yield the lines that are not blank, and their numbers, however long or broken they are."""
+    number = 0
+    while True:
+        number += 1
+        try:
+            line: Any = stream.readline(MOST_BYTES + 1)
+            if len(line) > MOST_BYTES:
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(SKIPPED_AT_ONCE)
+                line = _too_large()
+        except (OSError, EOFError, zlib.error) as exc:
+            yield number, ValidationError(_("This cannot be read any further: %s.") % exc)
+            return
+        if not line:
+            return
+        if number == 1 and isinstance(line, bytes):
+            line = line.removeprefix(b"\xef\xbb\xbf")  # as some editors begin UTF-8
+        if isinstance(line, ValidationError) or line.strip():
+            yield number, line
+
+
+def _too_large() -> ValidationError:
+    return ValidationError(
+        _("This is larger than %s MiB: write one run on each line.") % MOST_MEBIBYTES
+    )
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(_("%s is no number there") % name)
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the run or the list of runs inside of ``{"data": ...}`` and ``{"items": ...}``."""
+    for key in ("data", "items"):
+        if isinstance(value, dict) and "id" not in value:
+            value = value.get(key, value)
+    return value
+
+
+class Platform:
+    """The runs of an account on the platform, or on another installation of this app.
+
+    Iterating yields records, those that started first at first; places are run IDs. ``since``
+    (datetime) is where the iteration has come to: another one that is given it goes on there.
+    ``total`` is how many runs there were to read when it began, None before.
+
+    Raises PlatformError when the official client is not installed, and while iterating.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        base_url: str = PLATFORM_URL,
+        since: datetime.datetime | None = None,
+        statuses: Sequence[str] = (),
+    ) -> None:
+        try:
+            import apify_client
+            import impit
+            import pydantic
+        except ImportError:
+            raise PlatformError(
+                _("apify-client is not installed: pip install django-actor-runs[platform]")
+            ) from None
+        self.since = since
+        self.total: int | None = None
+        self._statuses = list(statuses) or None
+        self._client = apify_client.ApifyClient(token, api_url=base_url, max_retries=RETRIES)
+        self._failures = (apify_client.errors.ApifyClientError, impit.HTTPError, impit.InvalidURL)
+        self._mismatch = pydantic.ValidationError
+
+    def __iter__(self) -> Iterator[Record]:
+        # By time, not by offset, which would skip runs when others are deleted meanwhile. The
+        # list is inclusive, so what started at the very same moment is met again.
+        try:
+            offset = 0
+            met: set[str] = set()
+            while items := self._page(offset):
+                offset += len(items)
+                for item in items:
+                    if item.id not in met:
+                        yield from self._run(item.id)
+                    if self.since is None or item.started_at > self.since:
+                        self.since, offset = item.started_at, 0
+                        met.clear()
+                    met.add(item.id)
+        except self._failures as exc:
+            raise PlatformError(_("The platform cannot be read: %s") % exc) from exc
+        except self._mismatch as exc:
+            raise PlatformError(_("The platform's list cannot be read: %s") % _first(exc)) from exc
+
+    def _page(self, offset: int) -> list[Any]:
+        page = self._client.runs().list(
+            limit=PAGE,
+            offset=offset,
+            desc=False,
+            status=self._statuses,
+            started_after=self.since,
+        )
+        if self.total is None:
+            self.total = page.total
+        return page.items
+
+    def _run(self, run_id: str) -> Iterator[Record]:
+        """Yield the run, whole: lists have only some of its keys. Nothing if it is gone."""
+        try:
+            run = self._client.run(run_id).get()
+        except self._mismatch as exc:
+            yield run_id, ValidationError(_first(exc))
+        else:
+            if run is not None:
+                yield run_id, run.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _first(exc: Any) -> str:
+    """Return pydantic's first complaint as one line that names the key."""
+    error = exc.errors()[0]
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
