@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -230,6 +231,18 @@ def test_waits_until_another_process_has_finished_the_run(client):
     assert run["status"] == "SUCCEEDED"
     assert run["exitCode"] == 0
     assert run["finishedAt"] is not None
+
+
+def test_the_readmes_example_works(tmp_path):
+    [example] = re.findall(
+        r"^```python\n(from apify_client .+?)^```$", (ROOT / "README.md").read_text(), re.M | re.S
+    )
+    with demo_server(tmp_path) as server:
+        code = example.replace("http://127.0.0.1:8000", server.site)
+        printed = subprocess.run(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+    assert printed == "FAILED\n"
 
 
 def test_waits_no_longer_than_it_was_asked_to(client):

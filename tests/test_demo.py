@@ -72,6 +72,13 @@ def test_its_lines_answer_as_they_say_and_again_after_a_second_call(tmp_path):
             assert statuses >= {"200", "204", "400", "401", "403", "404", "405"}
 
 
+def test_it_prints_the_lines_that_the_readme_shows(server):
+    shown = re.findall(r"^curl .*demo-token.*$", (ROOT / "README.md").read_text(), re.M)
+    printed = server.printed.replace(server.site, "http://127.0.0.1:8000").splitlines()
+    assert shown
+    assert set(shown) <= set(printed)
+
+
 def test_its_runs_have_every_status_and_are_the_same_each_time(server, tmp_path):
     runs = list(every_run(server))
     assert {run["status"] for run in runs} == set(RunStatus.values)
