@@ -2,15 +2,16 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+FUZZ_SECONDS ?= 120
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint schema build clean
+.PHONY: help demo test test-hosts fuzz lint schema build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Serve the API and the admin with fresh data, on PORT (8000)
 	@$(if $(DATABASE_URL),,rm -f demo.sqlite3 demo.sqlite3-wal demo.sqlite3-shm)
@@ -21,6 +22,13 @@ test: $(READY) ## Run the test suite in both configurations, and print its cover
 	$(BIN)/python -m pytest --cov --cov-report=
 	$(BIN)/python -m pytest --ds tests.settings_host --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report
+
+test-hosts: $(READY) ## Install the wheel into blank projects with other kinds of tokens
+	$(BIN)/python -m tests.hosts
+
+fuzz: $(READY) ## Send a real server what nobody would, for FUZZ_SECONDS (120)
+	$(BIN)/python -m pip install --quiet --requirement tests/fuzz/requirements.txt
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(READY) ## Check style, format and types
 	$(BIN)/ruff check .
