@@ -67,8 +67,8 @@ def refuse_nul(request: HttpRequest) -> None:
 
 
 def version(run: Run) -> str:
-    """Return what any transition changes: a page that knows another version is outdated."""
-    return f"{run.status} {run.stats.get('resurrectCount', 0)}"
+    """Return what any transition changes: a page that showed another version is outdated."""
+    return f"{run.status} {run.version}"
 
 
 def badge(status: str) -> str:
@@ -499,6 +499,7 @@ class RunAdmin(admin.ModelAdmin):
         except IntegrityError as exc:
             if not is_foreign_key_violation(exc):
                 raise
+            list(messages.get_messages(request))  # forgets what was said ahead of the COMMIT
             words = _("Other records depend on the run. It was kept.")
         else:
             if (run := getattr(request, "deleted_run", None)) is not None:

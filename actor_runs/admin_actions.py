@@ -24,13 +24,14 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from actor_runs.exceptions import is_foreign_key_violation
 from actor_runs.models import Run
-from actor_runs.querysets import DELETE_BATCH, RunQuerySet
+from actor_runs.querysets import RunQuerySet
 from actor_runs.serializers import owner_key
 from actor_runs.transactions import persistently
 
 logger = logging.getLogger("actor_runs")
 
-NAMED = 20  # runs, and records that keep runs, that one page or message names at most
+BATCH_SIZE = 500  # runs in one transaction
+NAMED = 20  # records that keep runs, that one page or message names at most
 
 
 def log_deletion(run: Run, user: Any) -> None:
@@ -115,6 +116,7 @@ def ask(
     else:
         for ids in deletable(modeladmin, request, finished, tally):
             tally.deleted += len(ids)
+    runs = modeladmin.opts.verbose_name_plural
     context = {
         **modeladmin.admin_site.each_context(request),
         "title": _("Delete multiple objects"),
@@ -122,6 +124,7 @@ def ask(
         "opts": modeladmin.opts,
         "media": modeladmin.media,
         "tally": tally,
+        "along": {name: n for name, n in tally.along.items() if name != runs},
         "until": until,
         "action_checkbox_name": ACTION_CHECKBOX_NAME,
         "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
@@ -152,10 +155,10 @@ def deletable(
 def in_batches(runs: RunQuerySet) -> Iterator[list[str]]:
     """Yield the IDs of ``runs`` in their order. Runs that go meanwhile do not disturb it."""
     ids = runs.order_by("pk").values_list("pk", flat=True)
-    batch = list(ids[:DELETE_BATCH])
+    batch = list(ids[:BATCH_SIZE])
     while batch:
         yield batch
-        batch = list(ids.filter(pk__gt=batch[-1])[:DELETE_BATCH])
+        batch = list(ids.filter(pk__gt=batch[-1])[:BATCH_SIZE])
 
 
 def parted(
@@ -171,8 +174,8 @@ def parted(
     elif len(runs) == 1:
         tally.keep(protected or [str(name) for name in lacking])
     else:
-        for run in runs:
-            yield from parted(modeladmin, request, [run], tally)
+        for half in halves(runs):
+            yield from parted(modeladmin, request, half, tally)
 
 
 def delete(
@@ -197,12 +200,18 @@ def delete(
         if len(ids) == 1:
             tally.keep(protectors(exc))
             return
-        for run_id in ids:
-            delete(modeladmin, request, [run_id], tally)
+        for half in halves(ids):
+            delete(modeladmin, request, half, tally)
         return
     for run in gone:
         log_deletion(run, request.user)
     tally.deleted += len(gone)
+
+
+def halves(batch: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Part a batch of which one must stay: the others are found in few steps."""
+    middle = len(batch) // 2
+    return batch[:middle], batch[middle:]
 
 
 def protectors(exc: IntegrityError) -> list[str]:
