@@ -37,7 +37,7 @@ if sys.version_info < (3, 11):
     for file in ("test_clients.py", "test_client_models.py"):
         LEFT_OUT[file] = "apify-client 3 needs Python 3.11"
 if shutil.which("curl") is None:
-    LEFT_OUT["test_demo.py"] = "curl is not installed"
+    LEFT_OUT["test_demo.py"] = LEFT_OUT["test_api_page.py"] = "curl is not installed"
 if shutil.which("npm") is None:
     LEFT_OUT["test_npm_client.py"] = "npm is not installed"
 collect_ignore = list(LEFT_OUT)
