@@ -88,6 +88,7 @@ def test_without_a_token_there_is_no_list(api, public):
         "Bearer \xc3\x28",
         "Bearer \xc4\x8d",
         "Bearer \xed\xa0\x80",
+        "Bearer \u010d",  # no server's, but a middleware may have put it there
         "Bearer " + "x" * 100_000,
         f"Bearer {NOBODY},Bearer {NOBODY}",
     ],
@@ -286,19 +287,18 @@ def test_a_content_type_changes_nothing_about_a_token_in_the_url(api, alice, run
 
 
 @pytest.mark.usefixtures("query_tokens")
-def test_too_many_parameters_are_counted_and_refused_where_they_may_hold_a_token(
+def test_too_many_parameters_are_counted_and_refused_where_one_of_them_is_a_token(
     api, alice, configure, public
 ):
     query = "a=1&" * 1000 + f"token={token_of(alice)}"
     message = "Invalid input: more than 1000 parameters."
-    response = api.get(f"/{public.pk}", query=query)
-    assert_error(response, 400, "invalid-input", message)
-    assert response["X-RateLimit-Limit"] == "60"
-    assert_error(api.get(f"/{public.pk}", user=alice, query=query), 400, "invalid-input", message)
+    for method in ("GET", "DELETE"):
+        response = api(method, f"/{public.pk}", query=query)
+        assert_error(response, 400, "invalid-input", message)
+        assert response["X-RateLimit-Limit"] == "60"
+    assert_401(api.get(f"/{public.pk}", query="a=1&" * 1000 + "token=x"))
     configure(RATE_LIMIT="0/d")
     assert api.get(f"/{public.pk}", query=query).status_code == 429
-    configure(RATE_LIMIT="1000/d")
-    assert_401(api.delete(f"/{public.pk}", query=query))
     assert Run.objects.filter(pk=public.pk).exists()
 
 

@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.exceptions import (
+    BadRequest,
+    PermissionDenied,
+    SuspiciousOperation,
+    TooManyFieldsSent,
+)
 from django.core.signals import got_request_exception
 from django.db import (
     IntegrityError,
@@ -499,6 +504,10 @@ HOSTS_ERRORS: dict[str, tuple[Any, tuple[int, str, str]]] = {
     "Ratelimited": (throw(Ratelimited(SECRET)), (429, "rate-limit-exceeded", LIMITED)),
     "Throttled": (throw(exceptions.Throttled()), (429, "rate-limit-exceeded", LIMITED)),
     "BadRequest": (throw(BadRequest(SECRET)), INVALID),
+    "TooManyFieldsSent": (
+        throw(TooManyFieldsSent(SECRET)),
+        (400, "invalid-input", "Invalid input: too many parameters."),
+    ),
     "SuspiciousOperation": (throw(SuspiciousOperation(SECRET)), INVALID),
     "UnreadablePostError": (throw(UnreadablePostError(SECRET)), INVALID),
     "ParseError": (throw(exceptions.ParseError(SECRET)), INVALID),
