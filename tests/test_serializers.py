@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from actor_runs.models import GeneralAccess, Run, RunStatus
@@ -256,6 +257,14 @@ def test_times_with_an_offset_are_shown_in_utc(api, alice):
     moment = datetime.datetime(2020, 1, 1, 1, 0, tzinfo=zone)
     run = Run.objects.create(user=alice, started_at=moment)
     assert get(api, run, user=alice)["startedAt"] == "2019-12-31T19:30:00.000Z"
+
+
+@pytest.mark.host
+def test_no_time_is_kept_that_lies_beyond_the_calendar_in_utc(api, alice, run):
+    # Without USE_TZ a time without an offset is in Django's zone, here five hours behind.
+    with pytest.raises(ValidationError, match="started_at"):
+        Run.objects.create(user=alice, started_at=datetime.datetime(9999, 12, 31, 23, 30))
+    assert [item["id"] for item in api.get(user=alice).json()["data"]["items"]] == [run.pk]
 
 
 def test_the_time_zone_of_the_visitor_changes_no_time(api, alice):
