@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from actor_runs.models import Run, RunStatus
 from tests.conftest import token_of
@@ -25,6 +26,15 @@ collect_ignore_glob = [] if settings.SETTINGS_MODULE.startswith("tests.services"
 
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "100"))
 AT_ONCE = 8
+
+# How many statements wait for somebody else's lock. SQLite, where they try again and again,
+# keeps no such account.
+LOCK_WAITS = {
+    "postgresql": "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE NOT granted AND datname = current_database()",
+    "mysql": "SELECT variable_value + 0 FROM information_schema.global_status"
+    " WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'",
+}
 
 ACCOUNT: dict[str, Counter[str]] = {}
 
@@ -119,3 +129,31 @@ def finished(people: None, alice: Any) -> Callable[..., Run]:
         return Run.objects.create(user=alice, status=RunStatus.SUCCEEDED, **fields)
 
     return finished
+
+
+class Hold:
+    """The other side's open transaction, and a DELETE that arrives while it is open."""
+
+    def __init__(self, server: Any, announcements: Any, threads: Any, token: str) -> None:
+        self.server = server
+        self.announcements = announcements
+        self.threads = threads
+        self.token = token
+
+    def delete_arrives(self, run: Run) -> Any:
+        """Send a DELETE, and return once it has read the run and wants to write."""
+        self.announcements.forget()
+        answer = self.threads.submit(self.server.delete, run, self.token)
+        self.announcements.wait_for("write")
+        if connection.vendor in LOCK_WAITS:
+            with connection.cursor() as cursor:
+                waiting = 0
+                while not waiting and not answer.done():
+                    cursor.execute(LOCK_WAITS[connection.vendor])
+                    (waiting,) = cursor.fetchone()
+        return answer
+
+
+@pytest.fixture
+def hold(announcing_server, announcements, client_threads, token):
+    return Hold(announcing_server, announcements, client_threads, token)

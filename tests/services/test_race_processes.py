@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from typing import Any
 
 import pytest
 from django.apps import apps
@@ -18,15 +17,6 @@ from django.db import connection, transaction
 from actor_runs.models import Run, RunStatus
 from tests.services import other_side
 from tests.services.conftest import AT_ONCE, ROUNDS
-
-# How many statements wait for somebody else's lock. SQLite, where they try again and again,
-# keeps no such account.
-LOCK_WAITS = {
-    "postgresql": "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-    " WHERE NOT granted AND datname = current_database()",
-    "mysql": "SELECT variable_value + 0 FROM information_schema.global_status"
-    " WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'",
-}
 
 
 def signals_of(run: Run) -> Counter[str]:
@@ -184,34 +174,6 @@ def test_rows_that_a_host_inserts_meanwhile_go_with_the_run_or_are_refused(
         assert_deleted_once(run)
         assert not note.objects.exists()
         account.update(["runs", "requests", *(f"rows {how}" for how in added)])
-
-
-class Hold:
-    """The other side's open transaction, and a DELETE that arrives while it is open."""
-
-    def __init__(self, server: Any, announcements: Any, threads: Any, token: str) -> None:
-        self.server = server
-        self.announcements = announcements
-        self.threads = threads
-        self.token = token
-
-    def delete_arrives(self, run: Run) -> Any:
-        """Send a DELETE, and return once it has read the run and wants to write."""
-        self.announcements.forget()
-        answer = self.threads.submit(self.server.delete, run, self.token)
-        self.announcements.wait_for("write")
-        if connection.vendor in LOCK_WAITS:
-            with connection.cursor() as cursor:
-                waiting = 0
-                while not waiting and not answer.done():
-                    cursor.execute(LOCK_WAITS[connection.vendor])
-                    (waiting,) = cursor.fetchone()
-        return answer
-
-
-@pytest.fixture
-def hold(announcing_server, announcements, client_threads, token):
-    return Hold(announcing_server, announcements, client_threads, token)
 
 
 def test_a_delete_that_waited_for_a_resurrection_finds_the_run_unfinished(hold, finished):

@@ -1,0 +1,137 @@
+"""Two servers behind nginx with one database and one cache: nothing is kept in a process."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from actor_runs.models import Run
+from tests.services.servers import Server, environment, free_port, running
+
+LIMIT = 30
+SECONDS_OF_PATIENCE = 30
+
+
+def gunicorn_on(port, env):
+    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
+    command += ["--workers", "2", "--threads", "4", "--log-level", "error"]
+    return running([*command, "tests.services.wsgi"], env)
+
+
+def wait_until_it_listens(port):
+    deadline = time.monotonic() + SECONDS_OF_PATIENCE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+@pytest.fixture
+def topology(transactional_db, tmp_path):
+    """A function that starts it all, and returns nginx and a function that restarts a server."""
+    with contextlib.ExitStack() as stack:
+
+        def topology(settings):
+            env = environment(settings)
+            ports = [free_port(), free_port()]
+            machines = []
+            for port in ports:
+                machines.append(stack.enter_context(contextlib.ExitStack()))
+                machines[-1].enter_context(gunicorn_on(port, env))
+            front = free_port()
+            config = Path(__file__).with_name("nginx.conf").read_text()
+            for name, port in zip(("FIRST", "SECOND", "PORT"), (*ports, front), strict=True):
+                config = config.replace(f"@{name}@", str(port))
+            (tmp_path / "nginx.conf").write_text(config)
+            command = ["nginx", "-p", str(tmp_path), "-e", "stderr", "-c", "nginx.conf"]
+            nginx = running(command, dict(os.environ), stderr=subprocess.DEVNULL)
+            process = stack.enter_context(nginx)
+            for port in (*ports, front):
+                wait_until_it_listens(port)
+
+            def restart(number):
+                machines[number].close()
+                machines[number].enter_context(gunicorn_on(ports[number], env))
+                wait_until_it_listens(ports[number])
+
+            return Server(front, process), restart
+
+        yield topology
+
+
+def test_a_rolling_restart_under_load_fails_no_request_and_deletes_no_run_twice(
+    topology, token, finished, alice, client_threads, account
+):
+    kept = finished()
+    server, restart = topology({"ACTOR_RUNS": {"RUN_RATE_LIMIT": None}})
+    restarted = threading.Event()
+    outcomes: Counter[str] = Counter()
+    lock = threading.Lock()
+    run_ids = itertools.count()
+    # Made ahead, since no thread but this one touches the database.
+    runs = [Run(pk=f"rolling-{n}", user=alice, status="SUCCEEDED") for n in range(4000)]
+    for run in runs:
+        run.finished_at = run.started_at
+    Run.objects.bulk_create(runs)
+
+    def load():
+        while not restarted.is_set():
+            with lock:
+                run = runs[next(run_ids)]
+            asked = [
+                ("GET", server.get(run, token).status),
+                ("DELETE", server.delete(run, token).status),
+                ("GET kept", server.get(kept, token).status),
+            ]
+            with lock:
+                outcomes.update(f"{method} {status}" for method, status in asked)
+
+    clients = [client_threads.submit(load) for _ in range(4)]
+    for _ in range(2):
+        for number in (0, 1):
+            restart(number)
+    restarted.set()
+    for client in clients:
+        client.result()
+    sent = next(run_ids)
+    account.update({"requests": 3 * sent, "failed": 0, "servers restarted": 4})
+    assert outcomes == {"GET 200": sent, "DELETE 204": sent, "GET kept 200": sent}
+    assert Run.objects.count() == 1 + len(runs) - sent
+
+
+def test_behind_a_proxy_each_address_has_its_own_count_and_none_can_be_forged(topology, finished):
+    run = finished(general_access="ANYONE_WITH_ID_CAN_READ")
+    server, _ = topology(
+        {
+            "RATELIMIT_IP_META_KEY": "HTTP_X_REAL_IP",
+            "ACTOR_RUNS": {"RATE_LIMIT": f"{LIMIT}/d", "RUN_RATE_LIMIT": None},
+        }
+    )
+
+    def statuses(source):
+        answers = [
+            server.get(run, source=source, headers={"X-Real-IP": f"203.0.113.{n}"})
+            for n in range(LIMIT + 5)
+        ]
+        return Counter(answer.status for answer in answers)
+
+    assert statuses("127.0.0.1") == {200: LIMIT, 429: 5}
+    assert statuses("127.0.0.2") == {200: LIMIT, 429: 5}
+
+
+def test_without_its_setting_everybody_behind_a_proxy_shares_one_count(topology, finished):
+    run = finished(general_access="ANYONE_WITH_ID_CAN_READ")
+    server, _ = topology({"ACTOR_RUNS": {"RATE_LIMIT": "1/d", "RUN_RATE_LIMIT": None}})
+    assert server.get(run, source="127.0.0.1").status == 200
+    assert server.get(run, source="127.0.0.2").status == 429
