@@ -22,4 +22,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {}
     DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / f"test{SUFFIX}.sqlite3")}
 
+if DATABASES["default"].get("OPTIONS", {}).get("pool"):
+    # A URL carries words, not truth; and Django pools connections or keeps them, not both.
+    DATABASES["default"]["OPTIONS"]["pool"] = True
+    DATABASES["default"]["CONN_MAX_AGE"] = 0
+
 LOGGING = {}
