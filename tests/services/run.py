@@ -3,8 +3,8 @@
     python -m tests.services.run [COMBINATION ...]
 
 Starts no server: start_servers.sh beside this file does. The environment says where they are:
-POSTGRESQL_URL, MARIADB_URL, REDIS_URL (all without a database's name or number) and MEMCACHED_URL. RACE_ROUNDS is
-how often each race is run.
+POSTGRESQL_URL, MARIADB_URL, REDIS_URL (these without a database's name or number) and
+MEMCACHED_URL. RACE_ROUNDS is how often each race is run.
 """
 
 from __future__ import annotations
