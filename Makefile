@@ -23,8 +23,8 @@ test: $(READY) ## Run the test suite in both configurations, and print its cover
 	$(BIN)/python -m pytest --ds tests.settings_host --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report
 
-test-hosts: $(READY) ## Install the wheel into blank projects with other kinds of tokens
-	$(BIN)/python -m tests.hosts
+test-hosts: build ## Install the wheel into blank projects with other kinds of tokens
+	$(BIN)/python -m tests.hosts dist/*.whl
 
 fuzz: $(READY) ## Send a real server what nobody would, for FUZZ_SECONDS (120)
 	$(BIN)/python -m pip install --quiet --requirement tests/fuzz/requirements.txt
