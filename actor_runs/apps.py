@@ -4,7 +4,7 @@ from django.apps import AppConfig, apps
 from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
-from actor_runs.checks import check_cache_is_shared, check_settings
+from actor_runs.checks import check_cache_has_timeout, check_cache_is_shared, check_settings
 
 
 class ActorRunsConfig(AppConfig):
@@ -16,5 +16,6 @@ class ActorRunsConfig(AppConfig):
     def ready(self) -> None:
         checks.register(check_settings)
         checks.register(check_cache_is_shared, checks.Tags.caches, deploy=True)
+        checks.register(check_cache_has_timeout, checks.Tags.caches, deploy=True)
         if apps.is_installed("drf_spectacular"):
             import_module("actor_runs.openapi")

@@ -29,6 +29,12 @@ UNFIT_CACHES = {
     "django.core.cache.backends.db.DatabaseCache": "cannot increment atomically",
 }
 
+# Which take redis-py's time-outs, by their own names or in capitals.
+REDIS_CACHES = (
+    "django.core.cache.backends.redis.RedisCache",
+    "django_redis.cache.RedisCache",
+)
+
 
 def error(number: int, message: str, hint: str) -> Error:
     return Error(message, hint=hint, id=f"actor_runs.E{number:03}")
@@ -168,5 +174,23 @@ def check_cache_is_shared(**kwargs: Any) -> list[CheckMessage]:
             f"The rate limits count in the cache {alias!r}, which {UNFIT_CACHES[backend]}.",
             hint="Use Redis or memcached, and name it in RATELIMIT_USE_CACHE.",
             id="actor_runs.W001",
+        )
+    ]
+
+
+def check_cache_has_timeout(**kwargs: Any) -> list[CheckMessage]:
+    """Warn, on deployment, of a Redis cache that could keep every request waiting."""
+    alias = getattr(settings, "RATELIMIT_USE_CACHE", "default")
+    cache = settings.CACHES.get(alias, {})
+    options = {name.lower(): value for name, value in cache.get("OPTIONS", {}).items()}
+    in_url = "socket_timeout=" in str(cache.get("LOCATION"))
+    if cache.get("BACKEND") not in REDIS_CACHES or options.get("socket_timeout") or in_url:
+        return []
+    return [
+        Warning(
+            f"The rate limits count in the cache {alias!r}, which has no time-out: "
+            "requests wait for it, some versions of redis-py forever.",
+            hint='Set OPTIONS["socket_timeout"] to a second or less.',
+            id="actor_runs.W002",
         )
     ]

@@ -295,7 +295,7 @@ UNFIT = [
 def test_w001_a_cache_that_cannot_count_for_several_processes(
     settings, tmp_path, alias, backend, fault
 ):
-    fit = {"BACKEND": CACHES + "redis.RedisCache", "LOCATION": "redis://127.0.0.1:1"}
+    fit = {"BACKEND": CACHES + "memcached.PyMemcacheCache", "LOCATION": "127.0.0.1:1"}
     unfit = {"BACKEND": CACHES + backend, "LOCATION": str(tmp_path)}
     settings.CACHES = {"default": fit, alias: unfit}
     if alias != "default":
@@ -312,15 +312,44 @@ def test_w001_a_cache_that_cannot_count_for_several_processes(
     assert "actor_runs.W001" in output.getvalue()
 
 
+REDIS = {"BACKEND": CACHES + "redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
+
+
+@pytest.mark.parametrize("alias", ["default", "limits"])
 @pytest.mark.parametrize(
-    "backend",
+    "without",
     [
-        CACHES + "redis.RedisCache",
-        CACHES + "memcached.PyMemcacheCache",
+        REDIS,
+        {**REDIS, "BACKEND": "django_redis.cache.RedisCache"},
+        {**REDIS, "LOCATION": ["redis://127.0.0.1:1", "redis://127.0.0.1:2"]},
+        {**REDIS, "OPTIONS": {"socket_timeout": None}},
+        {**REDIS, "OPTIONS": {"socket_connect_timeout": 1}},
     ],
 )
-def test_a_cache_that_counts_for_several_processes_is_clean(settings, tmp_path, backend):
+def test_w002_a_redis_that_could_keep_requests_waiting(settings, alias, without):
+    settings.CACHES = {"default": CLEAN_CACHES[0], alias: without}
+    settings.RATELIMIT_USE_CACHE = alias
+    expected = Warning(
+        f"The rate limits count in the cache {alias!r}, which has no time-out: "
+        "requests wait for it, some versions of redis-py forever.",
+        hint='Set OPTIONS["socket_timeout"] to a second or less.',
+        id="actor_runs.W002",
+    )
+    assert found(deploy=True) == [expected]
+    assert found() == []
+
+
+CLEAN_CACHES = [
+    {**REDIS, "OPTIONS": {"socket_timeout": 1}},
+    {**REDIS, "LOCATION": "redis://127.0.0.1:1/0?socket_timeout=1"},
+    {**REDIS, "BACKEND": "django_redis.cache.RedisCache", "OPTIONS": {"SOCKET_TIMEOUT": 1}},
+    {"BACKEND": CACHES + "memcached.PyMemcacheCache", "LOCATION": "127.0.0.1:1"},
+]
+
+
+@pytest.mark.parametrize("cache", CLEAN_CACHES)
+def test_a_cache_that_counts_for_several_processes_in_time_is_clean(settings, cache):
     unfit = {"BACKEND": CACHES + "locmem.LocMemCache"}
-    settings.CACHES = {"default": unfit, "limits": {"BACKEND": backend, "LOCATION": "x"}}
+    settings.CACHES = {"default": unfit, "limits": cache}
     settings.RATELIMIT_USE_CACHE = "limits"
     assert [message.id for message in found(deploy=True)] == []
