@@ -13,6 +13,8 @@ from django.utils import timezone
 from actor_runs.models import GeneralAccess, Run, RunStatus
 from tests.conftest import join, leave, make_user, token_of
 
+pytestmark = pytest.mark.once
+
 # What each caller is to a run of alice's, and to one of acme's.
 CALLERS = {
     "no token": ("nobody", "nobody"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -17,6 +18,8 @@ from actor_runs.models import GeneralAccess, Run, RunStatus
 from tests.conftest import join, make_organization, make_user, token_of
 
 CLIENTS = Path(__file__).resolve().parent / "clients"
+pytestmark = pytest.mark.once
+
 FIRST = datetime.datetime(2025, 3, 2, 22, 5, 11, 870000, datetime.timezone.utc)
 STATUSES = ("SUCCEEDED", "FAILED", "TIMED-OUT", "ABORTED", "RUNNING", "READY")
 
@@ -26,16 +29,20 @@ class Raised(Exception):
 
 
 @pytest.fixture(scope="module")
-def process(live_server: Any) -> Any:
+def process(live_server: Any, tmp_path_factory: Any) -> Any:
+    # Not in the clone, where two runs of the suite could meet.
+    folder = tmp_path_factory.mktemp("clients")
+    for name in ("package.json", "package-lock.json", "client.mjs"):
+        shutil.copy(CLIENTS / name, folder)
     subprocess.run(
         ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
-        cwd=CLIENTS,
+        cwd=folder,
         stdout=subprocess.DEVNULL,
         check=True,
     )
     with subprocess.Popen(
         ["node", "client.mjs", live_server.url],
-        cwd=CLIENTS,
+        cwd=folder,
         # Some errors show only where local time is not UTC.
         env=os.environ | {"TZ": "Asia/Kolkata"},
         stdin=subprocess.PIPE,
