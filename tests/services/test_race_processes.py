@@ -7,16 +7,22 @@ first and deletes after. RACE_ROUNDS in the environment is how often each race i
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from functools import partial
+from urllib.parse import urlencode
 
 import pytest
 from django.apps import apps
 from django.db import connection, transaction
+from django.test import Client
+from django.urls import reverse
 
 from actor_runs.models import Run, RunStatus
+from tests.conftest import make_user
 from tests.services import other_side
 from tests.services.conftest import AT_ONCE, ROUNDS
+from tests.services.servers import environment, gunicorn
 
 
 def signals_of(run: Run) -> Counter[str]:
@@ -139,6 +145,63 @@ def test_a_run_is_deleted_once_by_requests_objects_and_querysets_together(
         assert answer.status in (204, 404)
         assert_deleted_once(run)
         account.update({"runs": 1, ("request", "object", "queryset")[winners.index(True)]: 1})
+
+
+def test_a_run_is_deleted_once_by_requests_prunes_and_the_admin_together(
+    token, finished, race, other_processes, account
+):
+    staff = Client()
+    staff.force_login(make_user("staff", is_staff=True, is_superuser=True))
+    secret = "s" * 32
+    cookies = f"sessionid={staff.cookies['sessionid'].value}; csrftoken={secret}"
+    headers = {"Cookie": cookies, "Content-Type": "application/x-www-form-urlencoded"}
+    form = {"action": "delete_selected", "csrfmiddlewaretoken": secret}
+    log = apps.get_model("admin", "LogEntry")
+    # Its own server: the others remember content types from before this test's database.
+    with gunicorn(env=environment()) as server:
+
+        def bulk_action(run: Run) -> int:
+            body = {**form, "_selected_action": run.pk, "until": int(time.time() * 1000)}
+            url = reverse("admin:actor_runs_run_changelist")
+            return server.request("POST", url, body=urlencode(body), headers=headers).status
+
+        for _ in range(ROUNDS // 2):
+            run = finished()
+            answer, pruned, other, by_admin = race(
+                partial(server.delete, run, token),
+                other_processes.submit(other_side.prune).result,
+                other_processes.submit(other_side.prune).result,
+                partial(bulk_action, run),
+            )
+            assert by_admin == 302
+            winners = {
+                "request": answer.status == 204,
+                "prune": pruned == 1,
+                "other prune": other == 1,
+                "admin": log.objects.filter(object_id=run.pk).count() == 1,
+            }
+            assert list(winners.values()).count(True) == 1, winners
+            assert answer.status in (204, 404)
+            assert_deleted_once(run)
+            account.update(["runs", *(name for name, won in winners.items() if won)])
+
+
+def test_prunes_and_resurrections_leave_nothing_unfinished_deleted(
+    finished, other_processes, account
+):
+    for _ in range(ROUNDS // 10):
+        runs = [finished() for _ in range(8)]
+        prunes = [other_processes.submit(other_side.prune) for _ in range(2)]
+        moves = [other_processes.submit(other_side.move, run, RunStatus.READY) for run in runs]
+        pruned = sum(prune.result() for prune in prunes)
+        moved = [run for run, move in zip(runs, moves, strict=True) if move.result() == "moved"]
+        assert pruned == len(runs) - len(moved)
+        for run in runs:
+            if run in moved:
+                assert_kept(run, RunStatus.READY)
+            else:
+                assert_deleted_once(run)
+        account.update({"runs": len(runs), "pruned": pruned, "resurrected": len(moved)})
 
 
 def test_querysets_that_overlap_delete_each_run_once(finished, other_processes, account):
