@@ -31,7 +31,7 @@ from actor_runs.transactions import persistently
 logger = logging.getLogger("actor_runs")
 
 BATCH_SIZE = 500  # runs in one transaction
-NAMED = 20  # records that keep runs, that one page or message names at most
+NAMED = 20  # runs, and records that keep runs, that one page or message names at most
 
 
 def log_deletion(run: Run, user: Any) -> None:
@@ -113,9 +113,12 @@ def ask(
     """Return the page that says what would become of the selection."""
     if stand_alone(finished):
         tally.deleted = tally.finished
+        named = next(in_batches(finished), [])[:NAMED]
     else:
+        named = []
         for ids in deletable(modeladmin, request, finished, tally):
             tally.deleted += len(ids)
+            named = [*named, *ids][:NAMED]
     runs = modeladmin.opts.verbose_name_plural
     context = {
         **modeladmin.admin_site.each_context(request),
@@ -124,6 +127,8 @@ def ask(
         "opts": modeladmin.opts,
         "media": modeladmin.media,
         "tally": tally,
+        "named": named,
+        "unnamed": tally.deleted - len(named),
         "along": {name: n for name, n in tally.along.items() if name != runs},
         "until": until,
         "action_checkbox_name": ACTION_CHECKBOX_NAME,
