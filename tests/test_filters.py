@@ -99,7 +99,7 @@ def test_only_an_ampersand_separates_parameters(api, alice, query):
     assert api.get(user=alice, query=query).status_code == 400
 
 
-@pytest.mark.parametrize("charset", ["utf-8", "utf-16", "utf-7", "latin-1", "punycode", "x"])
+@pytest.mark.parametrize("charset", ["utf-8", "utf-16", "utf-7", "latin-1", "x"])
 def test_a_content_type_changes_nothing_about_parameters(api, alice, charset):
     response = api.get(
         user=alice, query="limit=7", CONTENT_TYPE=f"application/json; charset={charset}"
