@@ -42,7 +42,11 @@ def services(settings: str, *names: str) -> Job:
     return Job(f"tests.services.{settings}", tuple(f"{SERVICES}test_{name}.py" for name in names))
 
 
-SUITE = (Job("tests.settings", ("tests",)), Job("tests.settings_host", ("tests",)))
+# What starts a demo, a client or a build of its own tests no database, and `make test` runs it.
+APART = ("clients", "demo", "npm_client", "openapi", "package")
+WITHOUT_THOSE = tuple(f"--ignore=tests/test_{name}.py" for name in APART)
+PLAIN = Job("tests.settings", ("tests", *WITHOUT_THOSE))
+HOST = Job("tests.settings_host", ("tests", *WITHOUT_THOSE))
 RACES = (services("settings", "race_processes"), services("settings_host", "race_processes"))
 REPLICA = services("settings_replica", "replica")
 
@@ -68,7 +72,8 @@ COMBINATIONS = (
         f"{POSTGRESQL}/actor_runs",
         f"{REDIS}/1",
         (
-            *SUITE,
+            PLAIN,
+            HOST,
             *RACES,
             services("settings", "rate_limits_across_processes", "topology", "asgi"),
             services("settings_host", "faults"),
@@ -81,7 +86,7 @@ COMBINATIONS = (
         "Redis",
         f"{MARIADB}/actor_runs",
         f"{REDIS}/2",
-        (*SUITE, *RACES, services("settings_host", "faults"), REPLICA),
+        (PLAIN, HOST, *RACES, services("settings_host", "faults"), REPLICA),
     ),
     Combination(
         "postgresql-pool",
@@ -89,16 +94,16 @@ COMBINATIONS = (
         "Redis",
         f"{POSTGRESQL}/actor_runs_pool?pool=true",
         f"{REDIS}/3",
-        (*SUITE, *RACES),
+        (PLAIN, *RACES),
     ),
-    Combination("sqlite", "SQLite", "Redis", "", f"{REDIS}/4", (*SUITE, *RACES, REPLICA)),
+    Combination("sqlite", "SQLite", "Redis", "", f"{REDIS}/4", (PLAIN, *RACES, REPLICA)),
     Combination(
         "memcached",
         "PostgreSQL",
         "memcached",
         f"{POSTGRESQL}/actor_runs_memcached",
         MEMCACHED,
-        (*SUITE, services("settings", "rate_limits_across_processes")),
+        (PLAIN, services("settings", "rate_limits_across_processes")),
     ),
 )
 AT_ONCE = 2
