@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from argparse import ArgumentTypeError
 from collections.abc import Callable
 from typing import Any
 
@@ -29,11 +28,11 @@ def usage_error(message: str) -> CommandError:
 
 
 def whole_number(most: int) -> Callable[[str], int]:
-    """Return an argparse type: a whole number from 1 to ``most``."""
+    """Return what converts an option's value: a whole number from 1 to ``most``."""
 
     def number(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) or not 1 <= int(value) <= most:
-            raise ArgumentTypeError(f"must be a whole number from 1 to {most}.")
+            raise ValueError(f"must be a whole number from 1 to {most}.")
         return int(value)
 
     return number
@@ -69,6 +68,18 @@ class RunsCommand(BaseCommand):
             name = "user" if options["user"] is not None else "organization"
             raise usage_error(f"There is no {name} {options[name]!r}.") from None
         return {}
+
+    def convert(self, options: dict[str, Any], **types: Callable[[str], Any]) -> None:
+        """Convert what is still text, in ``options`` itself. Raises CommandError.
+
+        Not argparse's part, since ``call_command`` hands keywords on as they are.
+        """
+        for name, convert in types.items():
+            if isinstance(options[name], str):
+                try:
+                    options[name] = convert(options[name])
+                except ValueError as exc:
+                    raise usage_error(f"--{name.replace('_', '-')} {exc}") from None
 
     def execute(self, *args: Any, **options: Any) -> Any:
         self.verbosity = options["verbosity"]

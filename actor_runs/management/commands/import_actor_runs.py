@@ -4,7 +4,6 @@ import datetime
 import os
 import stat
 import sys
-from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -30,7 +29,7 @@ STANDARD_INPUT = "-"
 
 
 def moment(value: str) -> datetime.datetime:
-    """An argparse type: a date or a time in ISO 8601, in UTC unless it has an offset."""
+    """What an option says: a date or a time in ISO 8601, in UTC unless it has an offset."""
     try:
         found = parse_datetime(value)
         if found is None and (day := parse_date(value)) is not None:
@@ -41,18 +40,18 @@ def moment(value: str) -> datetime.datetime:
             found = found.replace(tzinfo=datetime.timezone.utc)
         return found.astimezone(datetime.timezone.utc)
     except (ValueError, OverflowError):
-        raise ArgumentTypeError("must be a time like 2019-11-30T07:34:24Z.") from None
+        raise ValueError("must be a time like 2019-11-30T07:34:24Z.") from None
 
 
 def site(value: str) -> str:
-    """An argparse type: an absolute URL."""
+    """What an option says: an absolute URL."""
     try:
         parts = urlsplit(value)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
             return value
     except ValueError:
         pass
-    raise ArgumentTypeError("must be a URL like https://api.apify.com.")
+    raise ValueError("must be a URL like https://api.apify.com.")
 
 
 class Command(RunsCommand):
@@ -83,12 +82,11 @@ class Command(RunsCommand):
         )
         platform.add_argument(
             "--base-url",
-            type=site,
             metavar="URL",
             help=f"Where the API is, {PLATFORM_URL} by default. Another installation will do.",
         )
         platform.add_argument(
-            "--since", type=moment, metavar="TIME", help="Only runs that started then or later."
+            "--since", metavar="TIME", help="Only runs that started then or later."
         )
         platform.add_argument(
             "--status",
@@ -103,6 +101,7 @@ class Command(RunsCommand):
         self.file: BinaryIO | None = None
         self.bytes_read = 0
         self.verb = "Would import" if options["dry_run"] else "Imported"
+        self.convert(options, since=moment, base_url=site)
         owner = self.owner(options)
         if options["from_platform"]:
             records: Iterable[Record] = self.from_platform(options)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import datetime
 import re
-from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -17,19 +16,19 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"
 
 
 def age(value: str) -> datetime.timedelta:
-    """An argparse type: 12h, 30d or 8w."""
+    """The age that an option says: 12h, 30d or 8w."""
     # No minutes: 6m would be months to one, and minutes to the other.
     if not re.fullmatch(r"0*[1-9][0-9]{0,4}[hdw]", value, re.ASCII):
-        raise ArgumentTypeError(
+        raise ValueError(
             "must be a number of hours, days or weeks above zero, like 12h, 30d or 8w."
         )
     return datetime.timedelta(**{UNITS[value[-1]]: int(value[:-1])})
 
 
 def runtime(value: str) -> datetime.timedelta:
-    """An argparse type: 90, 90s, 10m or 2h."""
+    """The time that an option says: 90, 90s, 10m or 2h."""
     if not re.fullmatch(r"0*[1-9][0-9]{0,4}[smh]?", value, re.ASCII):
-        raise ArgumentTypeError("must be a time above zero, like 90s, 10m or 2h.")
+        raise ValueError("must be a time above zero, like 90s, 10m or 2h.")
     return datetime.timedelta(**{UNITS.get(value[-1], "seconds"): int(value.rstrip("smh"))})
 
 
@@ -40,13 +39,11 @@ class Command(RunsCommand):
         parser.add_argument(
             "--older-than",
             required=True,
-            type=age,
             metavar="AGE",
             help="Delete runs that finished longer ago than this: 12h, 30d, 8w.",
         )
         parser.add_argument(
             "--failed-older-than",
-            type=age,
             metavar="AGE",
             help="The age for runs that FAILED, if theirs is to be another.",
         )
@@ -58,7 +55,6 @@ class Command(RunsCommand):
         )
         parser.add_argument(
             "--keep-last",
-            type=whole_number(MOST_KEPT),
             default=0,
             metavar="N",
             help="Of each owner's finished runs, let those N stay that finished last.",
@@ -66,14 +62,12 @@ class Command(RunsCommand):
         self.add_owner_arguments(parser, required=False)
         parser.add_argument(
             "--batch-size",
-            type=whole_number(MOST_IN_BATCH),
             default=BATCH_SIZE,
             metavar="N",
             help=f"The most runs to delete in one transaction, {BATCH_SIZE} by default.",
         )
         parser.add_argument(
             "--max-runtime",
-            type=runtime,
             metavar="TIME",
             help="Begin no batch after this time: 90s, 10m, 2h.",
         )
@@ -82,6 +76,14 @@ class Command(RunsCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self.convert(
+            options,
+            older_than=age,
+            failed_older_than=age,
+            keep_last=whole_number(MOST_KEPT),
+            batch_size=whole_number(MOST_IN_BATCH),
+            max_runtime=runtime,
+        )
         runs = Run.objects.filter(**self.owner(options))
         if options["status"]:
             runs = runs.filter(status__in=options["status"])
