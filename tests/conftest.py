@@ -48,6 +48,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"Left out: {file}, since {reason}.")
 
 
+def pytest_make_parametrize_id(val: Any) -> str | None:
+    """Name a long value by its beginning and its length; leave others to pytest."""
+    is_long = isinstance(val, str) and len(val) > 60
+    return f"{val[:20]!a}...{len(val)}" if is_long else None
+
+
 @pytest.fixture(autouse=True)
 def no_requests_counted():
     cache.clear()
