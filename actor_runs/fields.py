@@ -1,4 +1,4 @@
-"""Two columns that every database must keep in the same way."""
+"""Columns that every database must keep in the same way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,18 @@ def generate_id() -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(GENERATED_LENGTH))
 
 
-class RunIDField(models.CharField):
+class ExactCharField(models.CharField):
+    """Text that is equal only to itself, on every database."""
+
+    def db_parameters(self, connection: Any) -> dict[str, Any]:
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":
+            # The default collation there takes "run", "RUN" and "run " for one and the same.
+            parameters["collation"] = "utf8mb4_nopad_bin"
+        return parameters
+
+
+class RunIDField(ExactCharField):
     """The ID of a run: up to 32 letters, digits, ``_`` and ``-``; upper and lower case differ."""
 
     default_validators = [
@@ -35,13 +46,6 @@ class RunIDField(models.CharField):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("max_length", 32)
         super().__init__(*args, **kwargs)
-
-    def db_parameters(self, connection: Any) -> dict[str, Any]:
-        parameters = super().db_parameters(connection)
-        if connection.vendor == "mysql":
-            # The default collation there takes "run" and "RUN" for one and the same.
-            parameters["collation"] = "utf8mb4_bin"
-        return parameters
 
 
 class MillisecondDateTimeField(models.DateTimeField):

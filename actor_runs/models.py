@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from actor_runs.conf import conf
 from actor_runs.exceptions import InvalidTransition, RunNotFinished
-from actor_runs.fields import MillisecondDateTimeField, RunIDField, generate_id
+from actor_runs.fields import ExactCharField, MillisecondDateTimeField, RunIDField, generate_id
 from actor_runs.querysets import RunQuerySet, organizations_of
 from actor_runs.validators import FIELD_CHECKS, STATS_AMOUNTS, STATS_COUNTS, refuse, text
 
@@ -132,7 +132,7 @@ class Run(models.Model):
         db_index=False,  # the index of the list begins with it
         help_text=_("The organization that initiated the run. Either a user or an organization."),
     )
-    status = models.CharField(
+    status = ExactCharField(
         _("status"), max_length=16, choices=RunStatus.choices, default=RunStatus.READY
     )
     started_at = MillisecondDateTimeField(_("started at"), default=timezone.now)

@@ -195,3 +195,7 @@ def test_a_moment_without_an_offset_is_kept_where_time_zones_are_off(alice):
     moment = datetime.datetime(2019, 11, 30, 7, 34, 24, 202_999)
     run = Run.objects.create(user=alice, started_at=moment)
     assert stored(run) == moment.replace(microsecond=202_000)
+
+
+def test_a_blank_at_the_end_makes_another_id(run):
+    assert not Run.objects.filter(pk=f"{run.pk} ").exists()

@@ -582,6 +582,7 @@ def test_save_of_the_object_that_was_deleted_does_not_bring_it_back(run):
         {"status": ""},
         {"status": "SUCCEEDED"},
         {"status": "SUCCEEDED", "finished_at": None},
+        {"status": "ready"},
         {"status": "READY", "finished_at": "2019-11-30T07:34:24.202Z"},
         {"status": "TIMING-OUT", "finished_at": "2019-11-30T07:34:24.202Z"},
     ],

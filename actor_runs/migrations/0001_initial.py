@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
             name='Run',
             fields=[
                 ('id', actor_runs.fields.RunIDField(default=actor_runs.fields.generate_id, editable=False, help_text='Up to 32 letters, digits, hyphens and underscores.', max_length=32, primary_key=True, serialize=False, verbose_name='run ID')),
-                ('status', models.CharField(choices=[('READY', 'Ready'), ('RUNNING', 'Running'), ('SUCCEEDED', 'Succeeded'), ('FAILED', 'Failed'), ('TIMING-OUT', 'Timing out'), ('TIMED-OUT', 'Timed out'), ('ABORTING', 'Aborting'), ('ABORTED', 'Aborted')], default='READY', max_length=16, verbose_name='status')),
+                ('status', actor_runs.fields.ExactCharField(choices=[('READY', 'Ready'), ('RUNNING', 'Running'), ('SUCCEEDED', 'Succeeded'), ('FAILED', 'Failed'), ('TIMING-OUT', 'Timing out'), ('TIMED-OUT', 'Timed out'), ('ABORTING', 'Aborting'), ('ABORTED', 'Aborted')], default='READY', max_length=16, verbose_name='status')),
                 ('started_at', actor_runs.fields.MillisecondDateTimeField(default=django.utils.timezone.now, verbose_name='started at')),
                 ('finished_at', actor_runs.fields.MillisecondDateTimeField(blank=True, null=True, verbose_name='finished at')),
                 ('act_id', models.CharField(default=actor_runs.fields.generate_id, max_length=64, verbose_name='Actor ID')),
