@@ -668,5 +668,6 @@ def test_rows_inserted_in_a_stampede_are_gone_with_the_run_or_were_refused(
         assert answer == DELETED
         assert_gone(run_id)
         gone.append(run_id)
-        assert all(isinstance(row, (note.model, IntegrityError)) for row in rows)
+        # MariaDB says "deadlock" to some of them, where the others find no run.
+        assert all(isinstance(row, (note.model, DatabaseError)) for row in rows)
     heard(*gone)
