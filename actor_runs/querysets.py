@@ -75,7 +75,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         """
         runs = self._for_deletion()
         with transaction.atomic(using=runs.db):
-            held = list(runs.locked().order_by("pk"))
+            held: list[Any] = list(runs.locked().order_by("pk"))
             for run in held:
                 if not run.is_finished:
                     raise RunNotFinished(run.pk, run.status)
@@ -96,7 +96,7 @@ class RunQuerySet(models.QuerySet["Run"]):
             self._result_cache = None
             return deleted
         with transaction.atomic(using=runs.db):
-            held = list(runs.locked().order_by("pk"))
+            held: list[Any] = list(runs.locked().order_by("pk"))
             self._collect_and_delete(held, using=runs.db)
         self._result_cache = None
         return len(held)
@@ -121,16 +121,16 @@ class RunQuerySet(models.QuerySet["Run"]):
         Having waited for a row, a database checks the conditions on that row again, but not
         those that it already answered in a subquery or a join.
         """
-        runs = self.filter().order_by().select_related(None)
+        runs: Any = self.filter().order_by().select_related(None)
         runs._for_write = True
         runs = runs.using(runs.db)
         tables = sum(1 for uses in runs.query.alias_refcount.values() if uses)
         if tables > 1 or runs.query.distinct or runs.query.group_by or runs._fields is not None:
-            every: Any = self.model._base_manager.using(runs.db)
-            return every.filter(pk__in=runs.values("pk"))
+            every: Any = self.model._base_manager
+            return every.using(runs.db).filter(pk__in=runs.values("pk"))
         return runs
 
-    def _collect_and_delete(self, held: list[Run], using: str) -> tuple[int, dict[str, int]]:
+    def _collect_and_delete(self, held: list[Any], using: str) -> tuple[int, dict[str, int]]:
         """Delete runs that the caller holds locked, in Django's own way: signals, cascades."""
         collector = Collector(using=using, origin=self)
         collector.collect(held)
