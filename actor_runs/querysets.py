@@ -17,7 +17,7 @@ from actor_runs.exceptions import RunNotFinished
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from actor_runs.models import Run
+    from actor_runs.models import Run  # noqa: F401  the type of the rows
     from actor_runs.pruning import PruneResult
 
 
@@ -48,7 +48,7 @@ class RunQuerySet(models.QuerySet["Run"]):
             return self.none()
         # Not a join, which would double rows and could not be locked; and not a subquery, for
         # which PostgreSQL would use none of the indexes that begin with an owner.
-        organizations = organizations_of(user).using(self._db).values_list("pk", flat=True)
+        organizations = organizations_of(user).using(self.db).values_list("pk", flat=True)
         return self.filter(Q(user=user) | Q(organization__in=list(organizations)))
 
     def locked(self) -> Self:
