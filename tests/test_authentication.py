@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
-from django.test import Client
+from django.test import Client, RequestFactory
+from django.utils.module_loading import import_string
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.authtoken.models import Token
+from rest_framework.request import Request
 
 from actor_runs.models import GeneralAccess, Run, RunStatus
 from tests.conftest import assert_error, token_of
@@ -205,6 +207,25 @@ def test_a_session_of_the_admin_is_no_token(api, alice, run):
     api.client.force_login(alice)
     assert_401(api.get(f"/{run.pk}"))
     assert_401(api.delete(f"/{run.pk}"))
+
+
+@pytest.mark.parametrize("name", [BEARER, QUERY])
+def test_the_class_serves_a_hosts_own_views_as_well(alice, name):
+    authentication = import_string(name)()
+
+    def authenticate(token):
+        meta = {"HTTP_AUTHORIZATION": f"Bearer {token}", "QUERY_STRING": f"token={token}"}
+        return authentication.authenticate(Request(RequestFactory().get("/", **meta)))
+
+    token = Token.objects.create(user=alice)
+    assert authenticate(token.key) == (alice, token)
+    for wrong in (token.key.upper() + "X", NOBODY, token.key + "\x00"):
+        with pytest.raises(exceptions.AuthenticationFailed):
+            authenticate(wrong)
+    alice.is_active = False
+    alice.save()
+    with pytest.raises(exceptions.AuthenticationFailed):
+        authenticate(token.key)
 
 
 # Tokens in the URL

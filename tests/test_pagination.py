@@ -148,9 +148,11 @@ def test_runs_come_by_started_at_whoever_of_the_callers_owns_them(api, alice, ac
     assert ids(api, alice, "desc=1") == ["run0", "run1", "run2", "run3", "run4", "run5"]
 
 
-def test_ties_go_by_id_in_the_direction_of_desc(api, alice):
-    for name in ("c", "a", "d", "b"):
-        Run.objects.create(id=name, user=alice, started_at=START)
+def test_ties_go_by_id_in_the_direction_of_desc(api, alice, acme):
+    # Of two owners, so that no index gives this order by itself.
+    join(alice, acme)
+    for name, owner in zip("cadb", [{"user": alice}, {"organization": acme}] * 2, strict=True):
+        Run.objects.create(id=name, started_at=START, **owner)
     assert ids(api, alice) == ["a", "b", "c", "d"]
     assert ids(api, alice, "desc=1") == ["d", "c", "b", "a"]
 
