@@ -1,0 +1,584 @@
+"""What a run may hold: each key of the contract's table, and the names of what is refused."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from actor_runs.models import Run
+
+MOMENT = "2019-11-30T07:34:24.202Z"
+HUGE = 10**400  # more than a float can be
+BILLIONS = 2**63 - 1
+
+# No client could read it, or no database keep it.
+UNSTORABLE = ["\x00", "a\x00b", "\ud800", "half \udfff a pair"]
+NO_TEXT = [0, 1, True, 1.5, b"bytes", [], {}, ["a"], *UNSTORABLE]
+NO_BOOLEAN = [0, 1, "true", "", "1", [], {}, 1.0]
+NO_WHOLE_NUMBER = [True, False, "1", "", 1.0, 1.5, [], {}, Decimal(1), float("nan")]
+NO_NUMBER = [
+    True,
+    "1",
+    "",
+    [],
+    {},
+    Decimal(1),
+    1j,
+    -0.001,
+    -1,
+    HUGE,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+]
+NO_TIME = [
+    "",
+    "soon",
+    0,
+    1575099264.202,
+    True,
+    [],
+    "2019-11-30",
+    "2019-11-30T07:34:24.202",
+    "07:34:24Z",
+    "2019-13-30T07:34:24Z",
+    "2019-11-30T25:34:24Z",
+    "0001-01-01T00:00:00+02:00",
+    "9999-12-31T23:59:59-02:00",
+    "2019-11-30T07:34:24Z\x00",
+]
+NO_OBJECT = [[], "", "{}", 0, True, [["a", "b"]]]
+
+
+def save(owner: Any, **fields: Any) -> Run:
+    """Save a new run; return it as the database has it."""
+    return Run.objects.get(pk=Run.objects.create(user=owner, **fields).pk)
+
+
+def refusal_of(owner: Any, field: str, value: Any) -> list[str]:
+    """Try to save a run with the value; return what is said against it, of that field alone."""
+    try:
+        Run.objects.create(user=owner, **{field: value})
+    except ValidationError as refused:
+        return refused.message_dict.get(field, []) if len(refused.message_dict) == 1 else []
+    return []
+
+
+def cases(table: dict[str, list[Any]]) -> Any:
+    """Parameters (name, value) of a table of values for each name."""
+    return [
+        pytest.param(name, value, id=f"{name}={str(value)[:25]!r}"[:40])
+        for name, values in table.items()
+        for value in values
+    ]
+
+
+# Columns
+
+REQUIRED_IDS = [
+    "act_id",
+    "build_id",
+    "default_key_value_store_id",
+    "default_dataset_id",
+    "default_request_queue_id",
+]
+LENGTHS = {
+    **dict.fromkeys([*REQUIRED_IDS, "actor_task_id", "platform_usage_billing_model"], 64),
+    "git_branch_name": 255,
+}
+TEXTS = ["a", "with blanks", "příliš žluťoučký", "\u2028", "🙂", "\n", "<b>", "'; --"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    cases(
+        {
+            **{field: [*TEXTS, "x" * length] for field, length in LENGTHS.items()},
+            "actor_task_id": ["", "KJHSKHausidyaJKHs"],
+            "platform_usage_billing_model": ["", "USER"],
+            "git_branch_name": ["", "feature/one"],
+            "status_message": ["", *TEXTS, "x" * 100_000],
+            "build_number": ["", "0.0.1", "0.1.2", "99.99.99999", "10.0.10"],
+            "container_url": [
+                "",
+                "https://g8kd8kbc5ge8.runs.apify.net",
+                "http://localhost:8080/path?query=1#part",
+                "http://127.0.0.1:3000",
+                "http://[::1]:80/",
+                "https://user:secret@example.com",
+                "https://example.com:65535/",
+            ],
+            "exit_code": [None, 0, 1, -1, 255, -(2**31), 2**31 - 1],
+            "is_status_message_terminal": [None, True, False],
+            "is_container_server_ready": [None, True, False],
+            "usage_total_usd": [None, 0, 0.0, 0.2654, 5, 1e300, 5e-324],
+            "status": ["READY", "RUNNING", "TIMING-OUT", "ABORTING"],
+            "general_access": [
+                "FOLLOW_USER_SETTING",
+                "ANYONE_WITH_ID_CAN_READ",
+                "ANYONE_WITH_NAME_CAN_READ",
+                "RESTRICTED",
+            ],
+        }
+    ),
+)
+def test_a_column_keeps(alice, field, value):
+    assert getattr(save(alice, **{field: value}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    cases(
+        {
+            **{name: [None, "", "x" * 65, *NO_TEXT] for name in REQUIRED_IDS},
+            "actor_task_id": [None, "x" * 65, *NO_TEXT],
+            "platform_usage_billing_model": [None, "x" * 65, *NO_TEXT],
+            "git_branch_name": [None, "x" * 256, *NO_TEXT],
+            "status_message": [None, *NO_TEXT],
+            "build_number": [
+                None,
+                "1",
+                "0.1",
+                "0.1.0",
+                "0.1.2.3",
+                "0.1.100000",
+                "100.0.1",
+                "0.100.1",
+                "00.1.2",
+                "0.01.2",
+                "0.1.02",
+                "0.1.2\n",
+                " 0.1.2",
+                "-1.0.1",
+                "a.b.c",
+                "\u0660.\u0661.\u0662",
+                *NO_TEXT,
+            ],
+            "container_url": [
+                None,
+                "/relative",
+                "//example.com",
+                "example.com",
+                "ftp://example.com",
+                "javascript:alert(1)",
+                "https://",
+                "https:///path",
+                "http://two words.example",
+                "https://example.com/two words",
+                "https://example.com:99999",
+                "https://example.com:port",
+                "https://example.com\n",
+                "https://example.com/" + "x" * 2000,
+                *NO_TEXT,
+            ],
+            "exit_code": [*NO_WHOLE_NUMBER, 2**31, -(2**31) - 1],
+            "is_status_message_terminal": NO_BOOLEAN,
+            "is_container_server_ready": NO_BOOLEAN,
+            "usage_total_usd": NO_NUMBER,
+            "status": [None, "", "DONE", "ready", " READY", *NO_TEXT],
+            "general_access": [None, "", "ANYONE", "restricted", *NO_TEXT],
+            "started_at": [None, "", "soon", 0, True, [], 1575099264.2, "2019-13-30T07:34:24Z"],
+        }
+    ),
+)
+def test_a_column_refuses(alice, field, value):
+    assert refusal_of(alice, field, value)
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("value", ["", "soon", 0, True, [], "2019-02-30T07:34:24Z"])
+def test_the_end_must_be_a_time(alice, value):
+    with pytest.raises(ValidationError) as caught:
+        Run.objects.create(user=alice, status="FAILED", finished_at=value)
+    assert list(caught.value.message_dict) == ["finished_at"]
+
+
+def test_no_column_that_must_have_a_value_takes_none(alice):
+    for field in Run._meta.concrete_fields:
+        if not field.null and not field.primary_key:
+            assert refusal_of(alice, field.name, None)
+
+
+def test_every_field_that_is_wrong_is_named(alice):
+    wrong = {"act_id": "", "exit_code": "0", "meta": {}, "build_number": "1", "started_at": "soon"}
+    with pytest.raises(ValidationError) as caught:
+        Run.objects.create(user=alice, **wrong)
+    assert caught.value.message_dict.keys() == wrong.keys()
+
+
+def test_forms_and_the_admin_refuse_the_same(alice):
+    Run(user=alice).full_clean()
+    wrong = {"act_id": "", "exit_code": "0", "meta": {}, "stats": {"metamorph": -1}}
+    with pytest.raises(ValidationError) as caught:
+        Run(user=alice, **wrong).full_clean()
+    assert caught.value.message_dict.keys() == wrong.keys()
+
+
+# Objects
+
+META = {"origin": "API"}
+OPTIONS = {"build": "latest", "timeoutSecs": 300, "memoryMbytes": 1024, "diskMbytes": 2048}
+STATS_COUNTS = """
+    inputBodyLen migrationCount rebootCount restartCount resurrectCount memMaxBytes
+    memCurrentBytes netRxBytes netTxBytes durationMillis metamorph
+""".split()
+STATS_AMOUNTS = """
+    memAvgBytes cpuAvgUsage cpuMaxUsage cpuCurrentUsage runTimeSecs computeUnits
+""".split()
+USAGE_COUNTS = """
+    DATASET_READS DATASET_WRITES KEY_VALUE_STORE_READS KEY_VALUE_STORE_WRITES
+    KEY_VALUE_STORE_LISTS REQUEST_QUEUE_READS REQUEST_QUEUE_WRITES PROXY_SERPS
+""".split()
+USAGE_AMOUNTS = """
+    ACTOR_COMPUTE_UNITS DATA_TRANSFER_INTERNAL_GBYTES DATA_TRANSFER_EXTERNAL_GBYTES
+    PROXY_RESIDENTIAL_TRANSFER_GBYTES
+""".split()
+PRICING = {"apifyMarginPercentage": 0.2, "createdAt": MOMENT, "startedAt": MOMENT}
+EVENT = {"eventTitle": "Page", "eventDescription": "A page is crawled", "eventPriceUsd": 0.01}
+TIERED_EVENT = {
+    "eventTitle": "Page",
+    "eventDescription": "A page is crawled",
+    "eventTieredPricingUsd": {"FREE": {"tieredEventPriceUsd": 0}},
+    "isPrimaryEvent": True,
+    "isOneTimeEvent": False,
+}
+PER_EVENT = {
+    "pricingModel": "PAY_PER_EVENT",
+    **PRICING,
+    "pricingPerEvent": {"actorChargeEvents": {"page": EVENT}},
+}
+PER_ITEM = {"pricingModel": "PRICE_PER_DATASET_ITEM", **PRICING, "unitName": "place"}
+FLAT = {
+    "pricingModel": "FLAT_PRICE_PER_MONTH",
+    **PRICING,
+    "trialMinutes": 60,
+    "pricePerUnitUsd": 9.9,
+}
+FREE = {"pricingModel": "FREE", **PRICING}
+NOTICES = {
+    "notifiedAboutFutureChangeAt": MOMENT,
+    "notifiedAboutChangeAt": MOMENT,
+    "reasonForChange": "Costs",
+    "isPriceChangeNotificationSuppressed": False,
+    "forceContainsSignificantPriceChange": True,
+}
+METAMORPH = {"createdAt": MOMENT, "actorId": "nspoEjklmnsF2oosD", "buildId": "ME6oKecqy5kXDS4KQ"}
+ORIGINS = "DEVELOPMENT WEB API SCHEDULER TEST WEBHOOK ACTOR CLI CI STANDBY MCP".split()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    cases(
+        {
+            "meta": [
+                *({"origin": origin} for origin in ORIGINS),
+                {
+                    "origin": "SCHEDULER",
+                    "clientIp": "127.0.0.1",
+                    "userAgent": "🙂 curl",
+                    "scheduleId": "",
+                    "scheduledAt": MOMENT,
+                    "of our own": [1, {"a": None}, 2.5, "b", True],
+                },
+            ],
+            "options": [
+                OPTIONS,
+                {**OPTIONS, "timeoutSecs": 0, "memoryMbytes": 128, "diskMbytes": 0, "build": ""},
+                {**OPTIONS, "memoryMbytes": 32768, "maxItems": 0, "maxTotalChargeUsd": 0.5},
+                {**OPTIONS, "timeoutSecs": BILLIONS, "maxItems": BILLIONS, "restartOnError": True},
+            ],
+            "stats": [
+                {},
+                dict.fromkeys(STATS_COUNTS, 0) | dict.fromkeys(STATS_AMOUNTS, 0),
+                dict.fromkeys(STATS_COUNTS, BILLIONS) | dict.fromkeys(STATS_AMOUNTS, 0.5),
+                {"of our own": "anything"},
+            ],
+            "usage": [
+                None,
+                {},
+                dict.fromkeys(USAGE_COUNTS, 3) | dict.fromkeys(USAGE_AMOUNTS, 0.25),
+                {"OF_OUR_OWN": 1},
+            ],
+            "usage_usd": [None, {}, dict.fromkeys(USAGE_COUNTS + USAGE_AMOUNTS, 0.00005)],
+            "storage_ids": [
+                None,
+                {},
+                {
+                    "datasets": {"default": "a"},
+                    "keyValueStores": {"default": "b", "other": "c"},
+                    "requestQueues": {},
+                },
+            ],
+            "charged_event_counts": [None, {}, {"page": 0, "actor-start": BILLIONS}],
+            "pricing_info": [
+                None,
+                PER_EVENT,
+                {**PER_EVENT, **NOTICES, "minimalMaxTotalChargeUsd": 0.5},
+                {**PER_EVENT, "pricingPerEvent": {}},
+                {**PER_EVENT, "pricingPerEvent": {"actorChargeEvents": {"page": TIERED_EVENT}}},
+                {**PER_ITEM, **NOTICES, "pricePerUnitUsd": 0},
+                {**PER_ITEM, "tieredPricing": {"GOLD": {"tieredPricePerUnitUsd": 0.1}}},
+                FLAT,
+                {**FREE, "of our own": True},
+            ],
+            "metamorphs": [
+                None,
+                [],
+                [METAMORPH],
+                [METAMORPH, {**METAMORPH, "inputKey": "INPUT-1"}],
+            ],
+        }
+    ),
+)
+def test_an_object_keeps(alice, field, value):
+    assert getattr(save(alice, **{field: value}), field) == value
+
+
+def inside(field: str, base: Any, **wrong: list[Any]) -> list[tuple[str, Any, str]]:
+    """Values of ``field`` that are wrong at one key, and the path that must be named."""
+    return [
+        (field, {**base, key: value}, f"{field}.{key}")
+        for key, values in wrong.items()
+        for value in values
+    ]
+
+
+def without(field: str, base: dict[str, Any], *keys: str) -> list[tuple[str, Any, str]]:
+    """Values of ``field`` that lack one key, or have null there."""
+    return [
+        (field, value, f"{field}.{key}")
+        for key in keys
+        for value in (
+            {name: item for name, item in base.items() if name != key},
+            {**base, key: None},
+        )
+    ]
+
+
+def priced(event: Any) -> dict[str, Any]:
+    return {**PER_EVENT, "pricingPerEvent": {"actorChargeEvents": {"page": event}}}
+
+
+COUNTS = [-1, BILLIONS + 1, HUGE, *NO_WHOLE_NUMBER]
+PAGE = "pricing_info.pricingPerEvent.actorChargeEvents.page"
+REFUSED: list[tuple[str, Any, str]] = [
+    *((field, value, field) for field in ("meta", "options", "stats") for value in NO_OBJECT),
+    *(
+        (field, value, field)
+        for field in ("usage", "usage_usd", "storage_ids", "charged_event_counts", "pricing_info")
+        for value in NO_OBJECT
+    ),
+    *((field, {1: "a"}, field) for field in ("stats", "usage", "charged_event_counts")),
+    *((field, {"\x00": 0}, field) for field in ("stats", "charged_event_counts", "storage_ids")),
+    # meta
+    *without("meta", META, "origin"),
+    *inside(
+        "meta",
+        META,
+        origin=["", "api", "API ", "OTHER", *NO_TEXT],
+        clientIp=NO_TEXT,
+        userAgent=NO_TEXT,
+        scheduleId=NO_TEXT,
+        scheduledAt=NO_TIME,
+        ours=[float("nan"), float("inf"), Decimal(1), b"bytes", object(), {1}, *UNSTORABLE],
+    ),
+    ("meta", {**META, "ours": {"deep": [0, "\ud800"]}}, "meta.ours.deep[1]"),
+    # options
+    *without("options", OPTIONS, *OPTIONS),
+    *inside(
+        "options",
+        OPTIONS,
+        build=NO_TEXT,
+        timeoutSecs=COUNTS,
+        memoryMbytes=[127, 32769, 0, *COUNTS],
+        diskMbytes=COUNTS,
+        maxItems=COUNTS,
+        maxTotalChargeUsd=NO_NUMBER,
+    ),
+    # stats, usage
+    *(case for key in STATS_COUNTS for case in inside("stats", {}, **{key: COUNTS})),
+    *(case for key in STATS_AMOUNTS for case in inside("stats", {}, **{key: NO_NUMBER})),
+    *(case for key in USAGE_COUNTS for case in inside("usage", {}, **{key: COUNTS})),
+    *(case for key in USAGE_AMOUNTS for case in inside("usage", {}, **{key: NO_NUMBER})),
+    *(
+        case
+        for key in USAGE_COUNTS + USAGE_AMOUNTS
+        for case in inside("usage_usd", {}, **{key: NO_NUMBER})
+    ),
+    *inside("charged_event_counts", {}, page=[None, *COUNTS]),
+    # storage_ids
+    *inside("storage_ids", {}, datasets=NO_OBJECT, keyValueStores=[1], requestQueues=["a"]),
+    ("storage_ids", {"datasets": {"default": 1}}, "storage_ids.datasets.default"),
+    ("storage_ids", {"datasets": {"default": None}}, "storage_ids.datasets.default"),
+    # pricing_info
+    *without("pricing_info", FREE, "pricingModel", *PRICING),
+    *without("pricing_info", PER_EVENT, "pricingPerEvent"),
+    *without("pricing_info", PER_ITEM, "unitName"),
+    *without("pricing_info", FLAT, "trialMinutes", "pricePerUnitUsd"),
+    *inside(
+        "pricing_info",
+        FREE,
+        pricingModel=["", "free", "RENT", *NO_TEXT],
+        apifyMarginPercentage=NO_NUMBER,
+        createdAt=NO_TIME,
+        startedAt=NO_TIME,
+        notifiedAboutChangeAt=NO_TIME,
+        notifiedAboutFutureChangeAt=NO_TIME,
+        reasonForChange=NO_TEXT,
+        isPriceChangeNotificationSuppressed=NO_BOOLEAN,
+        forceContainsSignificantPriceChange=NO_BOOLEAN,
+    ),
+    *inside(
+        "pricing_info", PER_EVENT, pricingPerEvent=NO_OBJECT, minimalMaxTotalChargeUsd=NO_NUMBER
+    ),
+    *inside(
+        "pricing_info", PER_ITEM, unitName=NO_TEXT, pricePerUnitUsd=NO_NUMBER, tieredPricing=["a"]
+    ),
+    *inside("pricing_info", FLAT, trialMinutes=COUNTS, pricePerUnitUsd=NO_NUMBER),
+    ("pricing_info", priced("a"), PAGE),
+    ("pricing_info", priced({**EVENT, "eventTitle": None}), f"{PAGE}.eventTitle"),
+    ("pricing_info", priced({**EVENT, "eventDescription": 1}), f"{PAGE}.eventDescription"),
+    ("pricing_info", priced({**EVENT, "eventPriceUsd": -1}), f"{PAGE}.eventPriceUsd"),
+    ("pricing_info", priced({**EVENT, "isPrimaryEvent": 1}), f"{PAGE}.isPrimaryEvent"),
+    ("pricing_info", priced({**EVENT, "isOneTimeEvent": "no"}), f"{PAGE}.isOneTimeEvent"),
+    (
+        "pricing_info",
+        priced({**EVENT, "eventTieredPricingUsd": {"FREE": {}}}),
+        f"{PAGE}.eventTieredPricingUsd.FREE.tieredEventPriceUsd",
+    ),
+    (
+        "pricing_info",
+        {**PER_ITEM, "tieredPricing": {"GOLD": {"tieredPricePerUnitUsd": "1"}}},
+        "pricing_info.tieredPricing.GOLD.tieredPricePerUnitUsd",
+    ),
+    # metamorphs
+    *(("metamorphs", value, "metamorphs") for value in ({}, "", "[]", 0, True)),
+    *(("metamorphs", [METAMORPH, value], "metamorphs[1]") for value in (None, "", [], 1)),
+    *(
+        ("metamorphs", [value], path.replace("metamorphs", "metamorphs[0]"))
+        for _, value, path in [
+            *without("metamorphs", METAMORPH, *METAMORPH),
+            *inside(
+                "metamorphs",
+                METAMORPH,
+                createdAt=NO_TIME,
+                actorId=NO_TEXT,
+                buildId=NO_TEXT,
+                inputKey=NO_TEXT,
+            ),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("field", sorted({field for field, _, _ in REFUSED}))
+def test_an_object_refuses_and_says_where(alice, field):
+    passed = [
+        (path, value)
+        for name, value, path in REFUSED
+        if name == field
+        and not any(f"{path}: " in message for message in refusal_of(alice, field, value))
+    ]
+    assert passed == []
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kept"),
+    [
+        ("meta", {"origin": "API", "clientIp": None}, {"origin": "API"}),
+        ("meta", {"origin": "API", "ours": None}, {"origin": "API", "ours": None}),
+        ("stats", {"computeUnits": None}, {}),
+        ("usage", {"DATASET_READS": None}, {}),
+        ("options", {**OPTIONS, "maxItems": None}, OPTIONS),
+        ("storage_ids", {"datasets": None}, {}),
+        ("pricing_info", {**FREE, "reasonForChange": None}, FREE),
+    ],
+)
+def test_an_optional_key_that_is_null_is_left_out(alice, field, value, kept):
+    assert getattr(save(alice, **{field: value}), field) == kept
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        MOMENT,
+        "2019-11-30T07:34:24.202999Z",
+        "2019-11-30T09:34:24.202+02:00",
+        "2019-11-30 02:34:24.202-05:00",
+        "2019-11-30T13:04:24.202+05:30",
+    ],
+)
+def test_times_inside_of_objects_are_kept_as_the_api_writes_them(alice, written):
+    run = save(
+        alice,
+        meta={"origin": "API", "scheduledAt": written},
+        pricing_info={**FREE, "createdAt": written},
+        metamorphs=[{**METAMORPH, "createdAt": written}],
+    )
+    assert run.meta["scheduledAt"] == MOMENT
+    assert run.pricing_info["createdAt"] == MOMENT
+    assert run.metamorphs[0]["createdAt"] == MOMENT
+
+
+def test_what_is_refused_in_an_object_does_not_change_it(alice):
+    meta = {"origin": "API", "clientIp": None, "scheduledAt": "soon"}
+    with pytest.raises(ValidationError):
+        Run.objects.create(user=alice, meta=meta)
+    assert meta == {"origin": "API", "clientIp": None, "scheduledAt": "soon"}
+
+
+@pytest.mark.parametrize("field", ["meta", "stats", "options"])
+@pytest.mark.parametrize("depth", [20, 31, 32, 40, 200, 1000, 100_000])
+def test_what_is_nested_is_kept_on_every_database_or_refused_by_name(alice, api, field, depth):
+    nested: Any = "core"
+    for level in range(depth):
+        nested = [nested] if level % 2 else {"in": nested}
+    base = Run._meta.get_field(field).get_default()
+    try:
+        run = save(alice, **{field: {**base, "ours": nested}})
+    except ValidationError as refused:
+        assert depth > 20
+        assert list(refused.message_dict) == [field]  # noqa: PT017
+        return
+    data = api.get(f"/{run.pk}", user=alice).json()["data"]
+    for value in (getattr(run, field)["ours"], data[field]["ours"]):
+        for level in reversed(range(depth)):
+            value = value[0] if level % 2 else value["in"]
+        assert value == "core"
+
+
+@pytest.mark.parametrize("exponent", [18, 19, 40, 308, 309, 400, 4300, 5000])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_is_kept_on_every_database_or_refused_by_name(alice, api, exponent, sign):
+    value = sign * 10**exponent
+    try:
+        run = save(alice, meta={**META, "ours": value})
+    except ValidationError as refused:
+        assert exponent > 18
+        assert list(refused.message_dict) == ["meta"]  # noqa: PT017
+        return
+    assert run.meta["ours"] == value
+    body = api.get(f"/{run.pk}", user=alice).content
+    assert json.loads(body)["data"]["meta"]["ours"] == value
+
+
+def test_a_list_of_the_hosts_may_be_a_tuple(alice):
+    run = Run.objects.create(user=alice, metamorphs=(METAMORPH,), meta={**META, "ours": (1, 2)})
+    assert run.metamorphs == [METAMORPH]
+    assert run.meta["ours"] == [1, 2]
+
+
+def test_every_field_of_the_contract_is_checked():
+    unchecked = {
+        field.name
+        for field in Run._meta.concrete_fields
+        if isinstance(field, models.JSONField)
+        and not any(field.name == name for name, _, _ in REFUSED)
+    }
+    assert unchecked == set()
