@@ -68,9 +68,17 @@ def delete(run: Run) -> str:
 
 def delete_finished(run_ids: list[str]) -> int:
     """Delete those of the runs that are finished, in one go; return how many."""
+    from django.db import OperationalError
+
     from actor_runs.models import Run
 
-    return Run.objects.filter(pk__in=run_ids).delete_finished()
+    while True:
+        try:
+            return Run.objects.filter(pk__in=run_ids).delete_finished()
+        except OperationalError as error:
+            # MariaDB ends one side of a deadlock, and tells it to try again.
+            if "deadlock" not in str(error).lower():
+                raise
 
 
 def prune() -> int:
