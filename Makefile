@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts fuzz lint schema build clean
+.PHONY: help demo test test-hosts test-browser fuzz lint schema build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Serve the API and the admin with fresh data, on PORT (8000)
 	@$(if $(DATABASE_URL),,rm -f demo.sqlite3 demo.sqlite3-wal demo.sqlite3-shm)
@@ -27,6 +27,10 @@ test: $(READY) ## Run the test suite in both configurations, and print its cover
 
 test-hosts: build ## Install the wheel into blank projects with other kinds of tokens
 	$(BIN)/python -m tests.hosts dist/*.whl
+
+test-browser: $(READY) ## Drive the admin in Debian's chromium, and take the README's screenshots
+	$(BIN)/python -m pip install --quiet --requirement tests/browser/requirements.txt
+	$(BIN)/python -m pytest --ds tests.browser.settings tests/browser
 
 fuzz: $(READY) ## Send a real server what nobody would, for FUZZ_SECONDS (120)
 	$(BIN)/python -m pip install --quiet --requirement tests/fuzz/requirements.txt

@@ -316,7 +316,10 @@ def test_an_organization_is_told_from_a_person(viewer, alice, acme):
     for owner in ({"user": alice}, {"organization": acme}):
         Run.objects.create(**owner)
     cells = re.findall(r'<td class="field-owner">(.*?)</td>', viewer.get(LIST).content.decode())
-    assert ["organization" in cell for cell in cells] == [True, False]
+    assert {("Acme" in cell, "organization" in cell) for cell in cells} == {
+        (True, True),
+        (False, False),
+    }
 
 
 # The page of a run
