@@ -115,7 +115,10 @@ STATUSES: tuple[tuple[type[Exception], int], ...] = (
 )
 
 # The databases' own words for "not now", where Django's OperationalError also means "never".
-_SQLITE_BUSY = re.compile("locked|busy|unable to open|disk|interrupted")
+_SQLITE_BUSY = re.compile(
+    r"database (table |schema )?is (locked|busy)|unable to open|disk I/O error|"
+    r"database or disk is full|interrupted|locking protocol"
+)
 _MYSQL_UNKNOWN_COLUMN = 1054
 
 
@@ -127,7 +130,7 @@ def database_is_unavailable(exc: BaseException) -> bool:
         return False
     module = type(exc.__cause__).__module__
     if module.startswith("sqlite3"):
-        return bool(_SQLITE_BUSY.search(str(exc)))
+        return bool(_SQLITE_BUSY.match(str(exc)))
     return not (module.startswith("MySQLdb") and exc.args[:1] == (_MYSQL_UNKNOWN_COLUMN,))
 
 
@@ -194,7 +197,7 @@ def _flat(detail: Any) -> str:
     if isinstance(detail, dict):
         return " ".join(f"{field}: {_flat(errors)}" for field, errors in detail.items())
     if isinstance(detail, list):
-        return " ".join(_flat(error) for error in detail)
+        return " ".join(filter(None, map(_flat, detail)))
     return str(detail)
 
 

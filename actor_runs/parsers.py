@@ -38,8 +38,10 @@ def _read(request: HttpRequest) -> bytes:
     """Return the whole body. Raises InvalidInput when it was cut short or cannot be known."""
     length = request.META.get("CONTENT_LENGTH") or ""
     if length and "HTTP_TRANSFER_ENCODING" not in request.META:
+        if not WHOLE_NUMBER.fullmatch(length):
+            raise InvalidInput
         body = request.body
-        if not WHOLE_NUMBER.fullmatch(length) or int(length) != len(body):
+        if int(length) != len(body):
             raise InvalidInput
         return body
     # Without a Content-Length, Django takes every body under WSGI for empty.

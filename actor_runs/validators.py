@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -72,8 +73,8 @@ def boolean(value: Any, name: str) -> bool:
 
 def number(value: Any, name: str, minimum: float = 0) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # A NaN is the number that is not itself; JSON has neither it nor the infinities.
-    if not is_number or value != value or value in (math.inf, -math.inf):
+    # JSON has neither NaN nor the infinities, and no client reads a number beyond them.
+    if not is_number or not -sys.float_info.max <= value <= sys.float_info.max:
         raise refuse(name, _("must be a number."))
     if value < minimum:
         raise refuse(name, _("must be at least %(minimum)s.") % {"minimum": minimum})
@@ -116,7 +117,7 @@ def time(value: Any, name: str) -> str:
 
 
 def build_number(value: Any, name: str) -> str:
-    if value and not BUILD_NUMBER.fullmatch(text(value, name)):
+    if text(value, name) and not BUILD_NUMBER.fullmatch(value):
         raise refuse(name, _("must be major.minor.build, like 0.1.2."))
     return value
 

@@ -919,7 +919,7 @@ def test_killed_and_run_again_it_ends_like_an_undisturbed_import(transactional_d
     undisturbed = list(Run.objects.order_by("pk").values())
     Run.objects.all().delete()
 
-    child = python(KILLED_IN_ITS_SECOND_BATCH, path, str(insertions.count // 3 + 1))
+    child = python(KILLED_IN_ITS_SECOND_BATCH, path, str(insertions.count // 2 + 1))
 
     assert child.returncode == -signal.SIGKILL, child.stderr
     assert Run.objects.count() == 500  # the first batch, whole, and nothing of the second
@@ -947,6 +947,8 @@ def test_ctrl_c_ends_it_with_one_line(transactional_db, alice, export):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs begin with this signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with child:
         child.stdin.write(lines(*(run_object(n) for n in range(600))))
