@@ -220,7 +220,8 @@ def assert_unauthorized(client, method, run, token):
 
 def test_waits_until_another_process_has_finished_the_run(client):
     assert client("get", BOBS_RUNNING_RUN, BOB_TOKEN)["status"] == "RUNNING"
-    client.send("wait_for_finish", BOBS_RUNNING_RUN, BOB_TOKEN)
+    # Bounded: a run that never finishes must fail, not hang.
+    client.send("wait_for_finish", BOBS_RUNNING_RUN, BOB_TOKEN, wait_duration=60)
     subprocess.run(
         [sys.executable, "manage.py", "shell", "-c", FINISH],
         cwd=ROOT,
