@@ -294,7 +294,7 @@ class Run(models.Model):
             if not field.null:
                 raise refuse(field.name, _("cannot be null."))
         elif value == "" and (field.primary_key or isinstance(field, models.DateTimeField)):
-            raise refuse(field.name, _("cannot be blank."))
+            raise refuse(field.name, _("is required."))
         elif field.name in FIELD_CHECKS:
             setattr(self, field.attname, FIELD_CHECKS[field.name](value, field.name))
         elif isinstance(field, (models.CharField, models.TextField)):

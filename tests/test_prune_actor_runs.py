@@ -750,6 +750,8 @@ def interrupt(**kwargs):
     if Run.objects.count() < 15:
         os.kill(os.getpid(), signal.SIGINT)
 
+# A shell's background jobs begin with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 post_delete.connect(interrupt, sender=Run)
 execute_from_command_line(
     ["manage.py", "prune_actor_runs", "--older-than", "30d", "--batch-size", "5"]
