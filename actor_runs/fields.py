@@ -71,3 +71,14 @@ class MillisecondDateTimeField(models.DateTimeField):
             raise ValidationError(
                 _("This moment is outside of the years 1 to 9999."), code="invalid"
             ) from None
+
+    def validate(self, value: Any, model_instance: Any) -> None:
+        super().validate(value, model_instance)
+        if timezone.is_naive(value):
+            try:
+                aware = timezone.make_aware(value, timezone.get_default_timezone())
+                aware.astimezone(datetime.timezone.utc)
+            except OverflowError:
+                raise ValidationError(
+                    _("This moment is outside of the years 1 to 9999."), code="invalid"
+                ) from None

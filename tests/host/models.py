@@ -15,6 +15,9 @@ class Company(models.Model):
     slug = models.CharField(max_length=40, primary_key=True)
     name = models.CharField(max_length=150, default="")
 
+    def __str__(self):
+        return self.name or self.slug
+
 
 class Staff(models.Model):
     company = models.ForeignKey(Company, on_delete=models.CASCADE, related_name="staff")
