@@ -185,13 +185,13 @@ def _delete(due: RunQuerySet, batch: list[Candidate], exactly: bool) -> tuple[in
 
     Where a run of it is protected, the rest of it goes in smaller transactions.
     """
-    # InnoDB locks the entry in the index and then the row, where the API locks the row and then
-    # changes the entry: a deadlock, unless the rows are named.
+    # InnoDB locks the entry in the index of finished_at and then the row, where the API locks
+    # the row and then changes the entry: a deadlock, unless the rows are locked first.
     by_id = exactly or connections[due.db].vendor == "mysql"
-    runs = due.filter(pk__in=[run.pk for run in batch]) if by_id else _between(due, batch)
 
     def delete() -> int:
         with transaction.atomic(using=due.db):
+            runs = _held(due, batch) if by_id else _between(due, batch)
             return runs.delete_finished()
 
     try:
@@ -204,6 +204,15 @@ def _delete(due: RunQuerySet, batch: list[Candidate], exactly: bool) -> tuple[in
     middle = len(batch) // 2
     halves = [_delete(due, half, exactly=True) for half in (batch[:middle], batch[middle:])]
     return sum(half[0] for half in halves), sum(half[1] for half in halves)
+
+
+def _held(due: RunQuerySet, batch: list[Candidate]) -> RunQuerySet:
+    """Return the runs of ``batch`` that are still due, locked by nothing but their IDs."""
+    every: Any = due.model._base_manager.using(due.db)
+    ids = [run.pk for run in batch]
+    locked = every.filter(pk__in=ids).locked().order_by("pk")
+    list(locked.values_list("pk"))
+    return every.filter(pk__in=list(due.filter(pk__in=ids).values_list("pk", flat=True)))
 
 
 def _between(due: RunQuerySet, batch: list[Candidate]) -> RunQuerySet:

@@ -12,8 +12,10 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
+from urllib.parse import quote
 
 from django.core.exceptions import ValidationError
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 Record = tuple[Any, Any]
@@ -152,62 +154,76 @@ class Platform:
         try:
             import apify_client
             import impit
-            import pydantic
         except ImportError:
             raise PlatformError(
                 _("apify-client is not installed: pip install django-actor-runs[platform]")
             ) from None
         self.since = since
         self.total: int | None = None
-        self._statuses = list(statuses) or None
-        self._client = apify_client.ApifyClient(token, api_url=base_url, max_retries=RETRIES)
+        self._statuses = list(statuses)
+        self._url = f"{base_url.rstrip('/').removesuffix('/v2')}/v2/actor-runs"
+        # Its requests, with its patience. Its models would change what is mirrored: they write
+        # URLs and numbers in their own way, and one run that they do not know spoils a list.
+        self._http = apify_client.ApifyClient(token, max_retries=RETRIES).http_client
+        self._not_found = apify_client.errors.NotFoundError
         self._failures = (apify_client.errors.ApifyClientError, impit.HTTPError, impit.InvalidURL)
-        self._mismatch = pydantic.ValidationError
 
     def __iter__(self) -> Iterator[Record]:
         # By time, not by offset, which would skip runs when others are deleted meanwhile. The
         # list is inclusive, so what started at the very same moment is met again.
-        try:
-            offset = 0
-            met: set[str] = set()
-            while items := self._page(offset):
-                offset += len(items)
-                for item in items:
-                    if item.id not in met:
-                        yield from self._run(item.id)
-                    if self.since is None or item.started_at > self.since:
-                        self.since, offset = item.started_at, 0
-                        met.clear()
-                    met.add(item.id)
-        except self._failures as exc:
-            raise PlatformError(_("The platform cannot be read: %s") % exc) from exc
-        except self._mismatch as exc:
-            raise PlatformError(_("The platform's list cannot be read: %s") % _first(exc)) from exc
+        offset = 0
+        met: set[str] = set()
+        while items := self._page(offset):
+            offset += len(items)
+            for run_id, started_at in items:
+                if run_id not in met:
+                    yield from self._run(run_id)
+                if self.since is None or started_at > self.since:
+                    self.since, offset = started_at, 0
+                    met.clear()
+                met.add(run_id)
 
-    def _page(self, offset: int) -> list[Any]:
-        page = self._client.runs().list(
+    def _page(self, offset: int) -> list[tuple[str, datetime.datetime]]:
+        """Return IDs of runs and when they started, from ``since`` on."""
+        page = self._get(
+            self._url,
             limit=PAGE,
             offset=offset,
             desc=False,
             status=self._statuses,
-            started_after=self.since,
+            startedAfter=self.since,
         )
-        if self.total is None:
-            self.total = page.total
-        return page.items
+        try:
+            if self.total is None:
+                self.total = int(page["total"])
+            return [(item["id"], _moment(item["startedAt"])) for item in page["items"]]
+        except (KeyError, TypeError, ValueError):
+            raise PlatformError(_("The platform answered with what is no list of runs.")) from None
 
     def _run(self, run_id: str) -> Iterator[Record]:
         """Yield the run, whole: lists have only some of its keys. Nothing if it is gone."""
         try:
-            run = self._client.run(run_id).get()
-        except self._mismatch as exc:
-            yield run_id, ValidationError(_first(exc))
+            run = self._get(f"{self._url}/{quote(run_id, safe='')}")
+        except PlatformError as exc:
+            if not isinstance(exc.__cause__, self._not_found):
+                raise
         else:
-            if run is not None:
-                yield run_id, run.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            yield run_id, run
+
+    def _get(self, url: str, **parameters: Any) -> Any:
+        try:
+            return self._http.call(method="GET", url=url, params=parameters).json()["data"]
+        except self._failures as exc:
+            raise PlatformError(_("The platform cannot be read: %s") % exc) from exc
+        except (KeyError, TypeError, ValueError):
+            raise PlatformError(
+                _("The platform answered with what is no JSON of its API.")
+            ) from None
 
 
-def _first(exc: Any) -> str:
-    """Return pydantic's first complaint as one line that names the key."""
-    error = exc.errors()[0]
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+def _moment(value: str) -> datetime.datetime:
+    """Return a time as the API writes it. Raises TypeError or ValueError."""
+    moment = parse_datetime(value)
+    if moment is None or moment.tzinfo is None:
+        raise ValueError
+    return moment
