@@ -15,7 +15,7 @@ from contextlib import closing
 import pytest
 
 from actor_runs.models import RunStatus
-from tests.demo_server import ROOT, demo_environment, demo_server
+from tests.demo_server import ROOT, demo_environment, demo_server, free_port
 
 pytestmark = pytest.mark.demo
 
@@ -129,12 +129,13 @@ def test_it_leaves_a_database_alone_that_it_did_not_make(tmp_path):
         connection.execute("CREATE TABLE customers AS SELECT 'Eve' AS name")
         connection.commit()
     refused = subprocess.run(
-        [sys.executable, "manage.py", "demo"],
+        [sys.executable, "manage.py", "demo", "--port", str(free_port())],
         cwd=ROOT,
         env=demo_environment(tmp_path),
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,  # not refused, it would serve
     )
     assert refused.returncode == 1
     assert "not the demo's data" in refused.stderr
