@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import html
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
@@ -116,3 +118,22 @@ def queries(client: Client, url: str) -> list[str]:
         response = client.get(url)
     assert response.status_code == 200
     return [query["sql"] for query in asked.captured_queries]
+
+
+@contextmanager
+def after_reading(action: Callable[[], Any], sql: str = "") -> Iterator[None]:
+    """Do ``action`` once, right after runs were read first, by a statement that holds ``sql``."""
+    is_done = False
+
+    def watch(execute: Any, statement: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal is_done
+        result = execute(statement, params, many, context)
+        reads = statement.startswith("SELECT") and Run._meta.db_table in statement
+        if reads and sql in statement and not is_done:
+            is_done = True
+            action()
+        return result
+
+    with connection.execute_wrapper(watch):
+        yield
+    assert is_done

@@ -6,8 +6,6 @@ import datetime
 import html
 import logging
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import connection
 from django.db.models.signals import pre_delete, pre_save
 from django.urls import reverse
 from django.utils import timezone, translation
@@ -27,6 +24,7 @@ from actor_runs.validators import format_time
 from tests.admin_site import (
     EVERYTHING,
     LIST,
+    after_reading,
     fill,
     history,
     page,
@@ -93,29 +91,6 @@ def move(client: Any, run: Run, status: str, seen: Any = None) -> Any:
     seen = seen or client.get(page(run))
     data = {"status": status, "version": version(seen)}
     return client.post(page(run, "move"), data, follow=True)
-
-
-@pytest.fixture
-def after_reading() -> Any:
-    """A block in which ``action`` happens once, right after a run was read first."""
-
-    @contextmanager
-    def block(action: Callable[..., Any], *args: Any) -> Iterator[None]:
-        is_done = False
-
-        def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-            nonlocal is_done
-            result = execute(sql, params, many, context)
-            if sql.startswith("SELECT") and Run._meta.db_table in sql and not is_done:
-                is_done = True
-                action(*args)
-            return result
-
-        with connection.execute_wrapper(watch):
-            yield
-        assert is_done
-
-    return block
 
 
 # The list
@@ -757,13 +732,13 @@ def test_a_run_that_went_and_came_back_is_not_the_one_that_the_page_showed(edito
     assert run.status == RunStatus.RUNNING
 
 
-def test_a_race_lost_at_the_last_moment_is_a_message(editor, alice, after_reading):
+def test_a_race_lost_at_the_last_moment_is_a_message(editor, alice):
     run = Run.objects.create(user=alice)
     seen = editor.get(page(run))
     with after_reading(lambda: Run.objects.get(pk=run.pk).transition_to("RUNNING")):
         response = move(editor, run, "ABORTED", seen)
     assert said(response) == [CHANGED.format("Running")]
-    with after_reading(Run.objects.filter(pk=run.pk)._raw_delete, Run.objects.db):
+    with after_reading(lambda: Run.objects.filter(pk=run.pk)._raw_delete(Run.objects.db)):
         response = move(editor, run, "ABORTED")
     assert said(response) == [GONE]
 

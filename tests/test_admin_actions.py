@@ -17,7 +17,7 @@ from django.utils import timezone
 from actor_runs import admin_actions
 from actor_runs.admin_actions import BATCH_SIZE
 from actor_runs.models import Run, RunStatus
-from tests.admin_site import EVERYTHING, LIST, history, said, staff, text
+from tests.admin_site import EVERYTHING, LIST, after_reading, history, said, staff, text
 
 pytestmark = pytest.mark.django_db
 
@@ -180,6 +180,20 @@ def test_what_goes_after_the_question_is_not_counted(deleter, alice, run, caplog
     Run.objects.get(pk=other.pk).delete()
     with caplog.at_level(logging.INFO, "actor_runs"):
         assert said(confirm(deleter, asked)) == ["1 run was deleted."]
+    assert [record.run_id for record in caplog.records] == [run.pk]
+    assert history() == [(run.pk, 3, "")]
+
+
+def test_what_comes_back_at_the_last_moment_stays_and_is_not_counted(deleter, alice, run, caplog):
+    other = Run.objects.create(user=alice, status=RunStatus.FAILED)
+    asked = ask(deleter, [run, other])
+    with (
+        after_reading(lambda: other.transition_to(RunStatus.READY), f"LIMIT {BATCH_SIZE}"),
+        caplog.at_level(logging.INFO, "actor_runs"),
+    ):
+        response = confirm(deleter, asked)
+    assert said(response) == ["1 run was deleted."]
+    assert list(Run.objects.all()) == [other]
     assert [record.run_id for record in caplog.records] == [run.pk]
     assert history() == [(run.pk, 3, "")]
 
