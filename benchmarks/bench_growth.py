@@ -48,7 +48,8 @@ INSERT INTO actor_runs_run (
     id, user_id, organization_id, status, started_at, finished_at, act_id, actor_task_id,
     build_id, build_number, exit_code, status_message, general_access,
     default_key_value_store_id, default_dataset_id, default_request_queue_id, container_url,
-    git_branch_name, meta, options, stats, usage_total_usd, platform_usage_billing_model
+    git_branch_name, meta, options, stats, usage_total_usd, platform_usage_billing_model,
+    version
 ) SELECT
     'grow' || lpad(n::text, 12, '0'),
     CASE WHEN n %% 10 = 0 THEN 1 WHEN n %% 100 = 1 THEN NULL ELSE 2 END,
@@ -59,7 +60,7 @@ INSERT INTO actor_runs_run (
     'HDSasDasz78YcAPEB', '', '7sT5jcggjjA9fNcxF', '0.1.2', 0, 'Done.', 'RESTRICTED',
     'eJNzqsbPiopwJcgGQ', 'wmKPijuyDnPZAPRMk', 'FL35cSF7jrxr3BY39', '', '',
     '{"origin": "API"}', '{"build": "latest", "timeoutSecs": 300, "memoryMbytes": 1024,
-    "diskMbytes": 2048}', '{"resurrectCount": 0, "durationMillis": 60000}', 0.2, ''
+    "diskMbytes": 2048}', '{"resurrectCount": 0, "durationMillis": 60000}', 0.2, '', 2
 FROM generate_series(%(first)s::int, %(last)s::int) n;
 """
 

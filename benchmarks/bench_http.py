@@ -60,7 +60,7 @@ INSERT INTO actor_runs_run (
     id, user_id, status, started_at, finished_at, act_id, actor_task_id, build_id, build_number,
     exit_code, status_message, general_access, default_key_value_store_id, default_dataset_id,
     default_request_queue_id, container_url, git_branch_name, meta, options, stats, usage,
-    usage_usd, usage_total_usd, platform_usage_billing_model
+    usage_usd, usage_total_usd, platform_usage_billing_model, version
 ) SELECT
     %(prefix)s || lpad(n::text, 12, '0'), %(user)s, 'SUCCEEDED',
     '2026-01-01Z'::timestamptz + n * interval '1 second',
@@ -74,7 +74,7 @@ INSERT INTO actor_runs_run (
       "netTxBytes": 4854600, "durationMillis": 248472, "runTimeSecs": 248.472, "metamorph": 0,
       "computeUnits": 0.13804}',
     '{"ACTOR_COMPUTE_UNITS": 3, "DATASET_WRITES": 4}', '{"ACTOR_COMPUTE_UNITS": 0.0003}', 0.2654,
-    'USER'
+    'USER', 2
 FROM generate_series(0, %(count)s - 1) n ON CONFLICT DO NOTHING;
 """
 
