@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-hosts test-browser fuzz lint schema build clean
+.PHONY: help demo test test-services test-hosts test-browser fuzz lint schema build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Serve the API and the admin with fresh data, on PORT (8000)
 	@$(if $(DATABASE_URL),,rm -f demo.sqlite3 demo.sqlite3-wal demo.sqlite3-shm)
@@ -24,6 +24,10 @@ test: $(READY) ## Run the test suite in both configurations, and print its cover
 	$(PYTEST) --cov --cov-report=
 	$(PYTEST) --ds tests.settings_host -m "not demo" --cov --cov-append --cov-report=
 	$(BIN)/python -m coverage report
+
+test-services: $(READY) ## Run the suite on PostgreSQL, MariaDB and SQLite, with Redis and memcached
+	$(BIN)/python -m pip install --quiet --requirement tests/services/requirements.txt
+	$(BIN)/python -m tests.services.run
 
 test-hosts: build ## Install the wheel into blank projects with other kinds of tokens
 	$(BIN)/python -m tests.hosts dist/*.whl
