@@ -47,7 +47,7 @@ def _read(request: HttpRequest) -> bytes:
     # Without a Content-Length, Django takes every body under WSGI for empty.
     environ = getattr(request, "environ", None)
     if environ is None:
-        return request.body  # ASGI: the server ends the body by itself
+        return _read_to_the_end(request)  # ASGI: the server ends the body by itself
     if environ.get("wsgi.input_terminated"):
         return _read_to_the_end(environ["wsgi.input"])
     if "HTTP_TRANSFER_ENCODING" in environ:
