@@ -29,6 +29,7 @@ from django.db import (
     connection,
     models,
 )
+from django.db.models.expressions import RawSQL
 from django.db.models.signals import post_delete, pre_delete
 from django.http import Http404, UnreadablePostError
 from django.urls import include, path
@@ -303,8 +304,11 @@ def test_an_authentication_class_that_cannot_be_imported_is_a_server_error(
 def unspeakable(alice: Any) -> Run:
     """A run with a value that JSON cannot carry, put past ``save()``."""
     run = Run.objects.create(user=alice, status=RunStatus.SUCCEEDED)
+    # Each database keeps something else that it should not.
     if connection.vendor == "postgresql":
-        Run.objects.update(usage_total_usd=float("nan"))  # half a pair it does not keep
+        Run.objects.update(usage_total_usd=float("nan"))
+    elif connection.vendor == "mysql":
+        Run.objects.update(meta=RawSQL("%s", [f'{{"userAgent": "{SECRET}", "infinite": 1e999}}']))
     else:
         Run.objects.update(meta={"origin": "API", "userAgent": f"{SECRET} \ud800"})
     return run
