@@ -16,6 +16,8 @@ from django.utils.translation import gettext_lazy as _
 # Letters and digits that are not mistaken for one another: no 0 O 1 I l.
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 GENERATED_LENGTH = 17
+# What an ID may hold: a set in a regular expression.
+ID_CHARACTERS = "[A-Za-z0-9_-]"
 
 
 def generate_id() -> str:
@@ -39,7 +41,7 @@ class RunIDField(ExactCharField):
 
     default_validators = [
         RegexValidator(
-            r"\A[A-Za-z0-9_-]+\Z", _("Enter letters, digits, hyphens and underscores only.")
+            rf"\A{ID_CHARACTERS}+\Z", _("Enter letters, digits, hyphens and underscores only.")
         )
     ]
 

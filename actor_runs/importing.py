@@ -19,7 +19,7 @@ from actor_runs.models import Run
 from actor_runs.serializers import RunShortSerializer
 from actor_runs.sources import Record
 from actor_runs.transactions import persistently
-from actor_runs.validators import refuse, time
+from actor_runs.validators import key_of, refuse, time
 
 logger = logging.getLogger("actor_runs")
 
@@ -28,12 +28,6 @@ BATCH_RUNS = 500
 BATCH_CHARACTERS = 3_000_000
 MOST_IGNORED_KEYS = 100
 LONGEST_REASON = 500
-
-
-def key_of(field_name: str) -> str:
-    """Return the API's key for a field: fields are called after the keys, in snake case."""
-    first, *others = field_name.split("_")
-    return first + "".join(map(str.capitalize, others))
 
 
 FIELDS = {

@@ -26,217 +26,73 @@ from rest_framework import permissions, serializers
 
 from actor_runs.conf import conf
 from actor_runs.exceptions import ERRORS, OperationNotAllowed, RunNotFinished
-from actor_runs.models import GeneralAccess, RunStatus
+from actor_runs.fields import ID_CHARACTERS
+from actor_runs.filters import FLAGS
+from actor_runs.models import GeneralAccess, Run, RunStatus, default_options, default_stats
 from actor_runs.pagination import MAX_LIMIT
 from actor_runs.serializers import RunSerializer, RunShortSerializer
 from actor_runs.throttling import announced_limit
-from actor_runs.validators import (
-    ORIGINS,
-    STATS_AMOUNTS,
-    STATS_COUNTS,
-    USAGE_AMOUNTS,
-    USAGE_COUNTS,
-)
-
-Schema = dict[str, Any]
+from actor_runs.validators import FIELD_CHECKS, Schema, choice, key_of, text, time
 
 RUN_ID = "3KH8gEpp4d8uQSe8T"
 OTHER_RUN_ID = "55uatRrZib4xbZs"
 
-# Types. Patterns are of ECMA 262, as OpenAPI has it: \Z and named groups are Python's.
-TEXT: Schema = {"type": "string"}
-FILLED_TEXT: Schema = {"type": "string", "minLength": 1}
-BOOLEAN: Schema = {"type": "boolean"}
-COUNT: Schema = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**63 - 1}
-AMOUNT: Schema = {"type": "number", "format": "double", "minimum": 0}
-TIME: Schema = {
-    "type": "string",
-    "format": "date-time",
-    "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
-}
-STATUS: Schema = {"type": "string", "enum": list(RunStatus.values)}
-
-
-def one_of(*values: str) -> Schema:
-    return {"type": "string", "enum": list(values)}
-
-
-def mapping(required: Schema | None = None, optional: Schema | None = None) -> Schema:
-    """An object with these properties; it may have others."""
-    schema: Schema = {"type": "object", "properties": {**(required or {}), **(optional or {})}}
-    if required:
-        schema["required"] = list(required)
-    return schema
-
-
-def mapping_of(schema: Schema) -> Schema:
-    """An object whose every value is of one type."""
-    return {"type": "object", "additionalProperties": schema}
-
-
-META = mapping(
-    {"origin": one_of(*ORIGINS)},
-    {"clientIp": TEXT, "userAgent": TEXT, "scheduleId": TEXT, "scheduledAt": TIME},
+# The keys of a run that are always there, and those that are left out where they have no value.
+RUN_KEYS = (
+    *("id", "actId", "userId", "startedAt", "finishedAt", "status", "meta", "stats", "options"),
+    *("buildId", "generalAccess"),
+    *("defaultKeyValueStoreId", "defaultDatasetId", "defaultRequestQueueId"),
 )
-OPTIONS = mapping(
-    {
-        "build": TEXT,
-        "timeoutSecs": {**COUNT, "description": "Seconds; 0 is no limit."},
-        "memoryMbytes": {"type": "integer", "minimum": 128, "maximum": 32768},
-        "diskMbytes": COUNT,
-    },
-    {"maxItems": COUNT, "maxTotalChargeUsd": AMOUNT},
+RUN_OPTIONAL_KEYS = (
+    *("actorTaskId", "statusMessage", "isStatusMessageTerminal", "pricingInfo"),
+    *("chargedEventCounts", "exitCode", "storageIds", "buildNumber", "containerUrl"),
+    *("isContainerServerReady", "gitBranchName", "usage", "usageUsd", "usageTotalUsd"),
+    *("metamorphs", "platformUsageBillingModel"),
 )
-STATS = mapping(optional=dict.fromkeys(STATS_COUNTS, COUNT) | dict.fromkeys(STATS_AMOUNTS, AMOUNT))
-USAGE = mapping(optional=dict.fromkeys(USAGE_AMOUNTS, AMOUNT) | dict.fromkeys(USAGE_COUNTS, COUNT))
-USAGE_USD = mapping(optional=dict.fromkeys(USAGE_AMOUNTS + USAGE_COUNTS, AMOUNT))
-STORAGE_IDS = mapping(
-    optional=dict.fromkeys(("datasets", "keyValueStores", "requestQueues"), mapping_of(TEXT))
+RUN_SHORT_KEYS = (
+    *("id", "actId", "userId", "status", "startedAt", "finishedAt", "buildId", "meta"),
+    *("usageTotalUsd", "defaultKeyValueStoreId", "defaultDatasetId", "defaultRequestQueueId"),
 )
-METAMORPH = mapping({"createdAt": TIME, "actorId": TEXT, "buildId": TEXT}, {"inputKey": TEXT})
+RUN_SHORT_OPTIONAL_KEYS = ("actorTaskId", "buildNumber", "buildNumberInt")
+
+FILLED_TEXT = {**text.schema, "minLength": 1}
+RUN_ID_SCHEMA = {**text.schema, "pattern": f"^{ID_CHARACTERS}{{1,{Run._meta.pk.max_length}}}$"}
+STATUS = choice(*RunStatus.values).schema
 
 
-def pricing(model: str, required: Schema, optional: Schema) -> Schema:
-    """Pricing of one model, with what every model has."""
-    return mapping(
-        {
-            "pricingModel": one_of(model),
-            "apifyMarginPercentage": AMOUNT,
-            "createdAt": TIME,
-            "startedAt": TIME,
-            **required,
+def run_object(keys: tuple[str, ...], optional: tuple[str, ...]) -> Schema:
+    """The schema of a run with these keys. What is no field of its own kind is text."""
+    checked = {key_of(name): check.schema for name, check in FIELD_CHECKS.items()}
+    known = checked | {
+        "id": {**RUN_ID_SCHEMA, "description": "Opaque. Upper and lower case differ."},
+        "userId": {
+            **FILLED_TEXT,
+            "description": "The owner: a user's primary key, or `org-` and an organization's.",
         },
-        {
-            **optional,
-            "notifiedAboutFutureChangeAt": TIME,
-            "notifiedAboutChangeAt": TIME,
-            "reasonForChange": TEXT,
-            "isPriceChangeNotificationSuppressed": BOOLEAN,
-            "forceContainsSignificantPriceChange": BOOLEAN,
-        },
-    )
-
-
-CHARGE_EVENT = mapping(
-    {"eventTitle": TEXT, "eventDescription": TEXT},
-    {
-        "eventPriceUsd": AMOUNT,
-        "eventTieredPricingUsd": mapping_of(mapping({"tieredEventPriceUsd": AMOUNT})),
-        "isPrimaryEvent": BOOLEAN,
-        "isOneTimeEvent": BOOLEAN,
-    },
-)
-PRICING_INFO: Schema = {
-    "oneOf": [
-        pricing(
-            "PAY_PER_EVENT",
-            {"pricingPerEvent": mapping(optional={"actorChargeEvents": mapping_of(CHARGE_EVENT)})},
-            {"minimalMaxTotalChargeUsd": AMOUNT},
+        "status": STATUS,
+        "generalAccess": choice(*GeneralAccess.values).schema,
+        "startedAt": time.schema,
+        # The one key that can be null, which 3.0 and 3.1 write in different ways.
+        "finishedAt": append_meta(
+            dict(time.schema), {"nullable": True, "description": "Null until finished."}
         ),
-        pricing(
-            "PRICE_PER_DATASET_ITEM",
-            {"unitName": TEXT},
-            {
-                "pricePerUnitUsd": AMOUNT,
-                "tieredPricing": mapping_of(mapping({"tieredPricePerUnitUsd": AMOUNT})),
-            },
-        ),
-        pricing("FLAT_PRICE_PER_MONTH", {"trialMinutes": COUNT, "pricePerUnitUsd": AMOUNT}, {}),
-        pricing("FREE", {}, {}),
-    ]
-}
-
-RUN_ID_SCHEMA: Schema = {
-    "type": "string",
-    "pattern": "^[A-Za-z0-9_-]{1,32}$",
-    "description": "Opaque. Upper and lower case differ.",
-}
-OWNER: Schema = {
-    **FILLED_TEXT,
-    "description": "The owner: a user's primary key, or `org-` and an organization's.",
-}
-BUILD_NUMBER: Schema = {
-    "type": "string",
-    "pattern": r"^([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])\.[1-9][0-9]{0,4}$",
-    "description": "major.minor.build",
-}
-
-
-def finished_at() -> Schema:
-    """The one key that can be null, which 3.0 and 3.1 write in different ways."""
-    return append_meta(dict(TIME), {"nullable": True, "description": "Null until finished."})
-
-
-def run_schema() -> Schema:
-    return mapping(
-        {
-            "id": RUN_ID_SCHEMA,
-            "actId": FILLED_TEXT,
-            "userId": OWNER,
-            "startedAt": TIME,
-            "finishedAt": finished_at(),
-            "status": STATUS,
-            "meta": META,
-            "stats": STATS,
-            "options": OPTIONS,
-            "buildId": FILLED_TEXT,
-            "generalAccess": one_of(*GeneralAccess.values),
-            "defaultKeyValueStoreId": FILLED_TEXT,
-            "defaultDatasetId": FILLED_TEXT,
-            "defaultRequestQueueId": FILLED_TEXT,
+        "buildNumberInt": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "The build number as one integer: 0.1.2 is 100002.",
         },
-        {
-            "actorTaskId": FILLED_TEXT,
-            "statusMessage": FILLED_TEXT,
-            "isStatusMessageTerminal": BOOLEAN,
-            "pricingInfo": PRICING_INFO,
-            "chargedEventCounts": mapping_of(COUNT),
-            "exitCode": {
-                "type": "integer",
-                "format": "int32",
-                "minimum": -(2**31),
-                "maximum": 2**31 - 1,
-            },
-            "storageIds": STORAGE_IDS,
-            "buildNumber": BUILD_NUMBER,
-            "containerUrl": {**FILLED_TEXT, "format": "uri"},
-            "isContainerServerReady": BOOLEAN,
-            "gitBranchName": FILLED_TEXT,
-            "usage": USAGE,
-            "usageUsd": {**USAGE_USD, "description": "For the owner only."},
-            "usageTotalUsd": {**AMOUNT, "description": "For the owner only."},
-            "metamorphs": {"type": "array", "items": METAMORPH},
-            "platformUsageBillingModel": FILLED_TEXT,
+        "containerUrl": {**FILLED_TEXT, **checked["containerUrl"]},
+        "usageUsd": {**checked["usageUsd"], "description": "For the owner only."},
+        "usageTotalUsd": {
+            **checked["usageTotalUsd"],
+            "description": "For the owner only. In lists, 0 where unknown.",
         },
-    )
-
-
-def run_short_schema() -> Schema:
-    return mapping(
-        {
-            "id": RUN_ID_SCHEMA,
-            "actId": FILLED_TEXT,
-            "userId": OWNER,
-            "status": STATUS,
-            "startedAt": TIME,
-            "finishedAt": finished_at(),
-            "buildId": FILLED_TEXT,
-            "meta": META,
-            "usageTotalUsd": {**AMOUNT, "description": "0 where unknown."},
-            "defaultKeyValueStoreId": FILLED_TEXT,
-            "defaultDatasetId": FILLED_TEXT,
-            "defaultRequestQueueId": FILLED_TEXT,
-        },
-        {
-            "actorTaskId": FILLED_TEXT,
-            "buildNumber": BUILD_NUMBER,
-            "buildNumberInt": {
-                "type": "integer",
-                "minimum": 1,
-                "description": "The build number as one integer: 0.1.2 is 100002.",
-            },
-        },
-    )
+    }
+    return {
+        "type": "object",
+        "properties": {key: known.get(key, FILLED_TEXT) for key in (*keys, *optional)},
+        "required": list(keys),
+    }
 
 
 RUN_SHORT_EXAMPLE: Schema = {
@@ -260,13 +116,8 @@ RUN_EXAMPLE: Schema = {
     "statusMessage": "Finished. 42 pages were read.",
     "isStatusMessageTerminal": True,
     "meta": {"origin": "API", "userAgent": "curl/8.5.0"},
-    "stats": {**dict.fromkeys(STATS_COUNTS + STATS_AMOUNTS, 0), "runTimeSecs": 406.673},
-    "options": {
-        "build": "latest",
-        "timeoutSecs": 3600,
-        "memoryMbytes": 1024,
-        "diskMbytes": 2048,
-    },
+    "stats": {**default_stats(), "runTimeSecs": 406.673},
+    "options": default_options(),
     "exitCode": 0,
     "generalAccess": "FOLLOW_USER_SETTING",
     "usage": {"ACTOR_COMPUTE_UNITS": 0.1129, "DATASET_WRITES": 42},
@@ -281,7 +132,7 @@ class RunComponent(OpenApiSerializerExtension):
         return "Run"
 
     def map_serializer(self, auto_schema: Any, direction: Any) -> Schema:
-        return run_schema()
+        return run_object(RUN_KEYS, RUN_OPTIONAL_KEYS)
 
 
 class RunShortComponent(OpenApiSerializerExtension):
@@ -291,7 +142,7 @@ class RunShortComponent(OpenApiSerializerExtension):
         return "RunShort"
 
     def map_serializer(self, auto_schema: Any, direction: Any) -> Schema:
-        return run_short_schema()
+        return run_object(RUN_SHORT_KEYS, RUN_SHORT_OPTIONAL_KEYS)
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
@@ -326,7 +177,7 @@ def query(name: str, schema: Schema, description: str, **options: Any) -> OpenAp
 def run_id() -> OpenApiParameter:
     return OpenApiParameter(
         "runId",
-        {key: value for key, value in RUN_ID_SCHEMA.items() if key != "description"},
+        RUN_ID_SCHEMA,
         OpenApiParameter.PATH,
         description="Actor run ID. Opaque; upper and lower case differ.",
         examples=[OpenApiExample("A run", RUN_ID)],
@@ -358,7 +209,7 @@ def list_parameters() -> list[OpenApiParameter]:
         ),
         query(
             "desc",
-            {**one_of("1", "true", "0", "false"), "default": "0"},
+            {**choice(*FLAGS).schema, "default": "0"},
             "Newest first: sorts by `startedAt`, ties by ID. Oldest first by default.",
         ),
         query(
@@ -429,7 +280,7 @@ def error(status: int, description: str, examples: dict[str, tuple[str, str]]) -
                     "type": "object",
                     "required": ["type", "message"],
                     "additionalProperties": False,
-                    "properties": {"type": one_of(*types), "message": FILLED_TEXT},
+                    "properties": {"type": choice(*types).schema, "message": FILLED_TEXT},
                 }
             },
         },

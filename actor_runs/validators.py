@@ -1,17 +1,16 @@
 """The types and shapes of the contract: what a value must be so that every client can read it.
 
-A *check* takes a value and the name to blame, returns the value as it is kept, and raises
-``ValidationError``. ``FIELD_CHECKS`` has one for each field of ``Run`` whose Django field
-alone would let too much pass.
+``FIELD_CHECKS`` has a check for each field of ``Run`` whose Django field alone would let too much
+pass. A check carries its JSON schema, so that what is refused and what is documented are one.
 """
 
 from __future__ import annotations
 
 import datetime
-import math
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
-Check = Callable[[Any, str], Any]
+Schema = dict[str, Any]
 
 ORIGINS = (
     "DEVELOPMENT",
@@ -42,8 +41,35 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 BUILD_NUMBER = re.compile(r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])\.([1-9][0-9]{0,4})", re.ASCII)
 
 
+@dataclass(frozen=True)
+class Check:
+    """What a value must be, in Python and in JSON Schema.
+
+    ``accept`` takes a value and the name to blame, returns the value as it is kept, and raises
+    ValidationError. ``schema`` describes what it returns, except for an empty text, which is no
+    value on the wire. Its patterns are of ECMA 262.
+    """
+
+    accept: Callable[[Any, str], Any]
+    schema: Schema
+
+    def __call__(self, value: Any, name: str) -> Any:
+        return self.accept(value, name)
+
+
+def check(**schema: Any) -> Callable[[Callable[[Any, str], Any]], Check]:
+    """Make a check of the function below, which holds values to this schema."""
+    return lambda accept: Check(accept, schema)
+
+
 def refuse(name: str, message: Any) -> ValidationError:
     return ValidationError("%(name)s: %(message)s", params={"name": name, "message": message})
+
+
+def key_of(field_name: str) -> str:
+    """Return the API's key for a field: fields are called after the keys, in snake case."""
+    first, *others = field_name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def format_time(moment: datetime.datetime) -> str:
@@ -57,6 +83,7 @@ def format_time(moment: datetime.datetime) -> str:
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@check(type="string")
 def text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise refuse(name, _("must be a string."))
@@ -65,24 +92,34 @@ def text(value: Any, name: str) -> str:
     return str(value)
 
 
+@check(type="boolean")
 def boolean(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
         raise refuse(name, _("must be true or false."))
     return value
 
 
-def number(value: Any, name: str, minimum: float = 0) -> float:
+def finite(value: Any, name: str) -> float:
+    """JSON has neither NaN nor the infinities, and no client reads a number beyond them."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # JSON has neither NaN nor the infinities, and no client reads a number beyond them.
     if not is_number or not -sys.float_info.max <= value <= sys.float_info.max:
         raise refuse(name, _("must be a number."))
-    if value < minimum:
-        raise refuse(name, _("must be at least %(minimum)s.") % {"minimum": minimum})
     return value
 
 
-def whole(minimum: float = 0, maximum: float = 2**63 - 1) -> Check:
-    def check(value: Any, name: str) -> int:
+@check(type="number", format="double", minimum=0)
+def number(value: Any, name: str) -> float:
+    if finite(value, name) < 0:
+        raise refuse(name, _("must be at least %(minimum)s.") % {"minimum": 0})
+    return value
+
+
+def whole(minimum: int = 0, maximum: int = 2**63 - 1, **annotations: str) -> Check:
+    """A whole number within bounds. ``annotations`` are for the readers of its schema."""
+    size = "int32" if maximum < 2**31 else "int64"
+
+    @check(type="integer", format=size, minimum=minimum, maximum=maximum, **annotations)
+    def whole_number(value: Any, name: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise refuse(name, _("must be a whole number."))
         if not minimum <= value <= maximum:
@@ -93,18 +130,24 @@ def whole(minimum: float = 0, maximum: float = 2**63 - 1) -> Check:
             )
         return value
 
-    return check
+    return whole_number
 
 
 def choice(*allowed: str) -> Check:
-    def check(value: Any, name: str) -> str:
+    @check(type="string", enum=list(allowed))
+    def one_of(value: Any, name: str) -> str:
         if value not in allowed:
             raise refuse(name, _("must be one of %(allowed)s.") % {"allowed": ", ".join(allowed)})
         return text(value, name)
 
-    return check
+    return one_of
 
 
+@check(
+    type="string",
+    format="date-time",
+    pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+)
 def time(value: Any, name: str) -> str:
     """A moment inside of JSON: ISO 8601 with its offset, kept as the contract writes times."""
     try:
@@ -116,12 +159,14 @@ def time(value: Any, name: str) -> str:
         raise refuse(name, _("must be a time like 2019-11-30T07:34:24.202Z.")) from None
 
 
+@check(type="string", pattern=f"^{BUILD_NUMBER.pattern}$", description="major.minor.build")
 def build_number(value: Any, name: str) -> str:
     if text(value, name) and not BUILD_NUMBER.fullmatch(value):
         raise refuse(name, _("must be major.minor.build, like 0.1.2."))
     return value
 
 
+@check(type="string", format="uri")
 def absolute_url(value: Any, name: str) -> str:
     if text(value, name):
         try:
@@ -132,17 +177,20 @@ def absolute_url(value: Any, name: str) -> str:
     return value
 
 
-def anything(value: Any, name: str) -> Any:
+def storable(value: Any, name: str) -> Any:
     """Any JSON, as long as every database can keep it and UTF-8 can carry it."""
     if isinstance(value, dict):
-        return {text(key, name): anything(item, f"{name}.{key}") for key, item in value.items()}
+        return {text(key, name): storable(item, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [anything(item, f"{name}[{index}]") for index, item in enumerate(value)]
+        return [storable(item, f"{name}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, str):
         return text(value, name)
     if value is None or isinstance(value, bool):
         return value
-    return number(value, name, minimum=-math.inf)
+    return finite(value, name)
+
+
+anything = Check(storable, {})
 
 
 def mapping(
@@ -152,33 +200,41 @@ def mapping(
 ) -> Check:
     """An object with these keys. Optional keys that are null are left out."""
     required, optional = required or {}, optional or {}
+    checks = required | optional
+    schema: Schema = {"type": "object"}
+    if checks:
+        schema["properties"] = {key: each.schema for key, each in checks.items()}
+    if required:
+        schema["required"] = list(required)
+    if others is not anything:
+        schema["additionalProperties"] = others.schema
 
-    def check(value: Any, name: str) -> dict[str, Any]:
+    @check(**schema)
+    def an_object(value: Any, name: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise refuse(name, _("must be an object."))
         missing = [key for key in required if value.get(key) is None]
         if missing:
             raise refuse(f"{name}.{missing[0]}", _("is required."))
-        checks = required | optional
         return {
             text(key, name): checks.get(key, others)(item, f"{name}.{key}")
             for key, item in value.items()
             if item is not None or key not in optional
         }
 
-    return check
+    return an_object
 
 
 def array(of: Check) -> Check:
-    def check(value: Any, name: str) -> list[Any]:
+    @check(type="array", items=of.schema)
+    def an_array(value: Any, name: str) -> list[Any]:
         if not isinstance(value, (list, tuple)):
             raise refuse(name, _("must be an array."))
         return [of(item, f"{name}[{index}]") for index, item in enumerate(value)]
 
-    return check
+    return an_array
 
 
-_PRICING: dict[str, Check] = {"apifyMarginPercentage": number, "createdAt": time, "startedAt": time}
 _TIERS_PER_EVENT = mapping(others=mapping({"tieredEventPriceUsd": number}))
 _TIERS_PER_ITEM = mapping(others=mapping({"tieredPricePerUnitUsd": number}))
 _CHARGE_EVENT = mapping(
@@ -190,37 +246,54 @@ _CHARGE_EVENT = mapping(
         "isOneTimeEvent": boolean,
     },
 )
-_PRICING_NOTICES: dict[str, Check] = {
-    "notifiedAboutFutureChangeAt": time,
-    "notifiedAboutChangeAt": time,
-    "reasonForChange": text,
-    "isPriceChangeNotificationSuppressed": boolean,
-    "forceContainsSignificantPriceChange": boolean,
-}
-PRICING_MODELS: dict[str, Check] = {
-    "PAY_PER_EVENT": mapping(
-        _PRICING
+
+
+def pricing_of(model: str, required: dict[str, Check], optional: dict[str, Check]) -> Check:
+    """Pricing of one model: what every model has, and these keys."""
+    return mapping(
+        {
+            "pricingModel": choice(model),
+            "apifyMarginPercentage": number,
+            "createdAt": time,
+            "startedAt": time,
+        }
+        | required,
+        optional
         | {
-            "pricingPerEvent": mapping(
-                optional={"actorChargeEvents": mapping(others=_CHARGE_EVENT)}
-            )
+            "notifiedAboutFutureChangeAt": time,
+            "notifiedAboutChangeAt": time,
+            "reasonForChange": text,
+            "isPriceChangeNotificationSuppressed": boolean,
+            "forceContainsSignificantPriceChange": boolean,
         },
-        _PRICING_NOTICES | {"minimalMaxTotalChargeUsd": number},
+    )
+
+
+PRICING_MODELS = {
+    "PAY_PER_EVENT": pricing_of(
+        "PAY_PER_EVENT",
+        {"pricingPerEvent": mapping(optional={"actorChargeEvents": mapping(others=_CHARGE_EVENT)})},
+        {"minimalMaxTotalChargeUsd": number},
     ),
-    "PRICE_PER_DATASET_ITEM": mapping(
-        _PRICING | {"unitName": text},
-        _PRICING_NOTICES | {"pricePerUnitUsd": number, "tieredPricing": _TIERS_PER_ITEM},
+    "PRICE_PER_DATASET_ITEM": pricing_of(
+        "PRICE_PER_DATASET_ITEM",
+        {"unitName": text},
+        {"pricePerUnitUsd": number, "tieredPricing": _TIERS_PER_ITEM},
     ),
-    "FLAT_PRICE_PER_MONTH": mapping(
-        _PRICING | {"trialMinutes": whole(), "pricePerUnitUsd": number}, _PRICING_NOTICES
+    "FLAT_PRICE_PER_MONTH": pricing_of(
+        "FLAT_PRICE_PER_MONTH", {"trialMinutes": whole(), "pricePerUnitUsd": number}, {}
     ),
-    "FREE": mapping(_PRICING, _PRICING_NOTICES),
+    "FREE": pricing_of("FREE", {}, {}),
 }
 
 
+_ANY_PRICING = mapping({"pricingModel": choice(*PRICING_MODELS)})
+
+
+@check(oneOf=[of_model.schema for of_model in PRICING_MODELS.values()])
 def pricing(value: Any, name: str) -> Any:
     """Pricing: its model says which other keys there must be."""
-    model = mapping({"pricingModel": choice(*PRICING_MODELS)})(value, name)["pricingModel"]
+    model = _ANY_PRICING(value, name)["pricingModel"]
     return PRICING_MODELS[model](value, name)
 
 
@@ -276,7 +349,7 @@ FIELD_CHECKS: dict[str, Check] = {
     "options": mapping(
         {
             "build": text,
-            "timeoutSecs": whole(),
+            "timeoutSecs": whole(description="Seconds; 0 is no limit."),
             "memoryMbytes": whole(128, 32768),
             "diskMbytes": whole(),
         },

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import models
+from jsonschema import Draft202012Validator
 
 from actor_runs.models import Run
+from actor_runs.validators import FIELD_CHECKS
 
 MOMENT = "2019-11-30T07:34:24.202Z"
 HUGE = 10**400  # more than a float can be
@@ -337,6 +339,7 @@ ORIGINS = "DEVELOPMENT WEB API SCHEDULER TEST WEBHOOK ACTOR CLI CI STANDBY MCP".
 )
 def test_an_object_keeps(alice, field, value):
     assert getattr(save(alice, **{field: value}), field) == value
+    assert value is None or Draft202012Validator(FIELD_CHECKS[field].schema).is_valid(value)
 
 
 def inside(field: str, base: Any, **wrong: list[Any]) -> list[tuple[str, Any, str]]:
@@ -486,6 +489,31 @@ def test_an_object_refuses_and_says_where(alice, field):
     ]
     assert passed == []
     assert not Run.objects.exists()
+
+
+def is_json(value: Any) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
+# What JSON Schema cannot tell: characters that no database keeps, 1.0 from 1, a float's size.
+UNTOLD = ("\\u0000", "\\ud800", "\\udfff", "1.0", str(HUGE))
+
+
+@pytest.mark.parametrize("field", sorted({field for field, _, _ in REFUSED}))
+def test_the_schema_of_an_object_refuses_the_same(field):
+    schema = Draft202012Validator(FIELD_CHECKS[field].schema)
+    told = [
+        value
+        for name, value, _ in REFUSED
+        if name == field
+        and is_json(value)
+        and not any(untold in json.dumps(value) for untold in UNTOLD)
+    ]
+    assert len(told) >= 5
+    assert [value for value in told if schema.is_valid(value)] == []
 
 
 @pytest.mark.parametrize(
