@@ -32,7 +32,7 @@ test-services: $(READY) ## Run the suite on PostgreSQL, MariaDB and SQLite, with
 test-hosts: build ## Install the wheel into blank projects with other kinds of tokens
 	$(BIN)/python -m tests.hosts dist/*.whl
 
-test-browser: $(READY) ## Drive the admin in Debian's chromium, and take the README's screenshots
+test-browser: $(READY) ## Drive the pages in Debian's chromium, and take the README's screenshots
 	$(BIN)/python -m pip install --quiet --requirement tests/browser/requirements.txt
 	$(BIN)/python -m pytest --ds tests.browser.settings tests/browser
 
