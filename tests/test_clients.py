@@ -218,6 +218,20 @@ def assert_unauthorized(client, method, run, token):
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "arguments", "error"),
+    [
+        ("abort", {}, ("NotFoundError", 404, "record-not-found")),
+        ("update", {"status_message": "x"}, ("ApifyApiError", 405, "method-not-allowed")),
+    ],
+)
+def test_what_the_app_does_not_offer_is_an_error(client, method, arguments, error):
+    with pytest.raises(Raised) as raised:
+        client(method, RUNNING_RUN, **arguments)
+    assert raised.value.args[:3] == error
+    assert client("get", RUNNING_RUN)["status"] == "RUNNING"
+
+
 def test_waits_until_another_process_has_finished_the_run(client):
     assert client("get", BOBS_RUNNING_RUN, BOB_TOKEN)["status"] == "RUNNING"
     # Bounded: a run that never finishes must fail, not hang.

@@ -267,7 +267,12 @@ def test_403_a_strangers_run(client, runs, method):
     assert Run.objects.filter(pk=runs[0].pk).exists()
 
 
-def test_405_what_the_app_does_not_offer(client, runs):
+def test_404_a_path_that_the_app_does_not_offer(client, runs):
+    words = "The requested resource was not found."
+    assert_refused(client, 404, "record-not-found", words, "abort", runs[4])
+
+
+def test_405_a_method_that_the_app_does_not_offer(client, runs):
     words = "This API end-point can only be accessed using the following HTTP methods: "
     assert_refused(
         client,

@@ -30,6 +30,7 @@ def serve(folder: Path) -> Iterator[int]:
             [
                 *(sys.executable, "-m", "gunicorn", "project.wsgi", "--bind", "127.0.0.1:0"),
                 *("--threads", "4", "--graceful-timeout", "1"),
+                *("--limit-request-line", "0"),  # or its own 414 answers the longest of them
             ],
             cwd=ROOT,
             stderr=subprocess.PIPE,
