@@ -19,6 +19,7 @@ from project.demo_data import (
     FAILED_RUN,
     PUBLIC_RUN,
     RUNNING_RUN,
+    SUCCEEDED_RUN,
 )
 from tests.demo_server import ROOT, demo_server
 
@@ -248,16 +249,24 @@ def test_waits_until_another_process_has_finished_the_run(client):
     assert run["finishedAt"] is not None
 
 
-def test_the_readmes_example_works(tmp_path):
+@pytest.mark.parametrize(
+    ("page", "printed", "deleted"),
+    [
+        ("README.md", "FAILED\n", SUCCEEDED_RUN),
+        ("docs/api.md", "", "yM6cPj2HuRfQa8SxE"),
+    ],
+)
+def test_the_example_of_a_page_works(tmp_path, page, printed, deleted):
     [example] = re.findall(
-        r"^```python\n(from apify_client .+?)^```$", (ROOT / "README.md").read_text(), re.M | re.S
+        r"^```python\n(from apify_client .+?)^```$", (ROOT / page).read_text(), re.M | re.S
     )
     with demo_server(tmp_path) as server:
         code = example.replace("http://127.0.0.1:8000", server.site)
-        printed = subprocess.run(
+        code += f"assert client.run({deleted!r}).get() is None\n"
+        done = subprocess.run(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
-        ).stdout
-    assert printed == "FAILED\n"
+        )
+    assert done.stdout == printed
 
 
 def test_waits_no_longer_than_it_was_asked_to(client):

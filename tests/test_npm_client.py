@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -29,9 +30,9 @@ class Raised(Exception):
 
 
 @pytest.fixture(scope="module")
-def process(live_server: Any, tmp_path_factory: Any) -> Any:
-    # Not in the clone, where two runs of the suite could meet.
-    folder = tmp_path_factory.mktemp("clients")
+def folder(tmp_path_factory: Any) -> Path:
+    """Where the client is installed: not in the clone, where two runs of the suite could meet."""
+    folder: Path = tmp_path_factory.mktemp("clients")
     for name in ("package.json", "package-lock.json", "client.mjs"):
         shutil.copy(CLIENTS / name, folder)
     subprocess.run(
@@ -40,6 +41,11 @@ def process(live_server: Any, tmp_path_factory: Any) -> Any:
         stdout=subprocess.DEVNULL,
         check=True,
     )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def process(live_server: Any, folder: Path) -> Any:
     with subprocess.Popen(
         ["node", "client.mjs", live_server.url],
         cwd=folder,
@@ -229,6 +235,17 @@ def test_waits_until_a_run_is_finished(client, runs, configure):
 
 def test_waits_no_longer_than_it_was_asked_to(client, runs):
     assert client("waitForFinish", runs[4], {"waitSecs": 1})["status"] == "RUNNING"
+
+
+def test_the_example_of_the_page_works(folder, live_server, alice):
+    page = (CLIENTS.parent.parent / "docs" / "api.md").read_text()
+    [example] = re.findall(r"^```js\n(.+?)^```$", page, re.M | re.S)
+    [run_id] = re.findall(r"run\('(\w+)'\)", example)
+    run = Run.objects.create(id=run_id, user=alice, status=RunStatus.FAILED)
+    code = example.replace("http://127.0.0.1:8000", live_server.url)
+    (folder / "example.mjs").write_text(code.replace("demo-token-of-alice", token_of(alice)))
+    subprocess.run(["node", "example.mjs"], cwd=folder, check=True)
+    assert not Run.objects.filter(pk=run.pk).exists()
 
 
 # Errors
