@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connections, transaction
-from django.db.models import Q
+from django.db.models import DateTimeField, Q, Value
 from django.utils import timezone
 
 from actor_runs.exceptions import is_foreign_key_violation
@@ -152,9 +152,8 @@ def _batches(due: RunQuerySet, batch_size: int, keep_last: int) -> Iterator[list
             yield batch
         # By key, not by offset: some of what is behind may have stayed.
         last = rows[-1]
-        left = ahead.filter(finished_at__gte=last.finished_at).exclude(
-            finished_at=last.finished_at, pk__lte=last.pk
-        )
+        moment = _exactly(last.finished_at)
+        left = ahead.filter(finished_at__gte=moment).exclude(finished_at=moment, pk__lte=last.pk)
 
 
 def _newest_of_owners(due: RunQuerySet, keep_last: int) -> Callable[[Candidate], bool]:
@@ -221,11 +220,20 @@ def _between(due: RunQuerySet, batch: list[Candidate]) -> RunQuerySet:
     Far faster than by ID where IDs are random and rows lie in the order of time.
     """
     first, last = batch[0], batch[-1]
+    beginning, end = _exactly(first.finished_at), _exactly(last.finished_at)
     return (
-        due.filter(finished_at__gte=first.finished_at, finished_at__lte=last.finished_at)
-        .exclude(finished_at=first.finished_at, pk__lt=first.pk)
-        .exclude(finished_at=last.finished_at, pk__gt=last.pk)
+        due.filter(finished_at__gte=beginning, finished_at__lte=end)
+        .exclude(finished_at=beginning, pk__lt=first.pk)
+        .exclude(finished_at=end, pk__gt=last.pk)
     )
+
+
+def _exactly(moment: datetime.datetime) -> Value:
+    """Return a moment of a row for a condition, which the field would cut to the millisecond.
+
+    Rows that a host's SQL wrote may be finer: they would be found again and again.
+    """
+    return Value(moment, output_field=DateTimeField())
 
 
 def _log(deleted: int, batch: list[Candidate]) -> None:

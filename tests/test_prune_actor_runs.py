@@ -20,6 +20,7 @@ import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
+from django.db.models import DateTimeField, Value
 from django.db.models.signals import post_delete, pre_delete
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -195,6 +196,21 @@ def test_batches_of_any_size_take_all(alice, size):
     assert left() == {stays.pk}
 
 
+@pytest.mark.parametrize("keep_last", [0, 1])
+def test_runs_whose_end_is_finer_than_a_millisecond_go_too(alice, keep_last):
+    # As a host's own SQL writes it.
+    end = timezone.now().replace(microsecond=123_456) - 40 * DAY
+    many(alice, 7)
+    Run.objects.update(finished_at=Value(end, DateTimeField()))
+
+    result = Run.objects.prune(
+        30 * DAY, batch_size=2, keep_last=keep_last, max_runtime=timedelta(seconds=PATIENCE)
+    )
+
+    assert result.complete
+    assert result.deleted == 7 - keep_last
+
+
 def test_what_stays_between_does_not_stop_it(alice):
     # Whole batches of runs that are not asked for, between those that are.
     for number in range(20):
@@ -309,15 +325,17 @@ def test_no_run_is_loaded_where_nobody_listens(alice, keep_last):
 
 
 @pytest.mark.plain
-def test_each_batch_is_two_statements_and_a_transaction_of_its_own(alice):
+def test_each_batch_is_a_few_statements_and_a_transaction_of_its_own(alice):
     many(alice, 7)
+    # One reads which are next, and on MariaDB two more lock them by their IDs.
+    of_a_batch = 3 if connection.vendor == "mysql" else 1
 
     with CaptureQueriesContext(connection) as queries:
         Run.objects.prune(30 * DAY, batch_size=3)
 
     statements = Counter(query["sql"].split()[0] for query in queries.captured_queries)
     assert statements["DELETE"] == 3
-    assert statements["SELECT"] == 4
+    assert statements["SELECT"] == 3 * of_a_batch + 1
 
 
 def test_each_batch_is_logged_and_no_run_by_itself(alice, caplog):
