@@ -214,7 +214,9 @@ class Platform:
         try:
             return self._http.call(method="GET", url=url, params=parameters).json()["data"]
         except self._failures as exc:
-            raise PlatformError(_("The platform cannot be read: %s") % exc) from exc
+            # What follows the first line is of the client's own insides.
+            why = str(exc).partition("\n")[0]
+            raise PlatformError(_("The platform cannot be read: %s") % why) from exc
         except (KeyError, TypeError, ValueError):
             raise PlatformError(
                 _("The platform answered with what is no JSON of its API.")

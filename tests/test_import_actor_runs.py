@@ -279,6 +279,19 @@ def test_standard_input_is_a_file_too(transactional_db, alice):
     assert Run.objects.filter(user=alice).count() == 2
 
 
+def test_standard_input_may_be_closed(transactional_db, alice):
+    child = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m django import_actor_runs - --user alice <&-', sys.executable],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+    assert (child.returncode, child.stderr) == (2, "CommandError: Standard input is closed.\n")
+
+
 def test_several_files_are_one_import(alice, export):
     one, two = export(lines(run_object(1)), "1.jsonl"), export(lines(run_object(2)), "2.jsonl")
 

@@ -404,7 +404,7 @@ def test_pruning_in_a_transaction_of_the_caller_is_undone_with_it(transactional_
         ([], "required: --older-than"),
         (["--older-than=0d"], "must be a number of hours, days or weeks above zero"),
         (["--older-than=-1d"], "must be a number of hours, days or weeks above zero"),
-        (["--older-than", "-1d"], "argument --older-than"),
+        (["--older-than", "-1d"], "must be a number of hours, days or weeks above zero"),
         (["--older-than=soon"], "must be a number of hours, days or weeks above zero"),
         (["--older-than=30"], "must be a number of hours, days or weeks above zero"),
         (["--older-than=30m"], "must be a number of hours, days or weeks above zero"),
@@ -647,6 +647,43 @@ def test_requests_are_answered_while_a_batch_is_deleted(alice):
 
     assert answers in ([200, 200], [200, 200, 204])
     assert left() == {own.pk}
+
+
+def test_a_request_waits_for_one_batch_and_no_more(transactional_db, alice):
+    runs = many(alice, 6)
+    token = token_of(alice)
+    arrived = threading.Event()
+
+    def tell_of_the_write(execute: Any, sql: str, *args: Any) -> Any:
+        if sql.startswith(("BEGIN IMMEDIATE", "UPDATE", "DELETE")) or "FOR UPDATE" in sql:
+            arrived.set()
+        return execute(sql, *args)
+
+    def delete_a_run_of_the_batch() -> int:
+        try:
+            with connection.execute_wrapper(tell_of_the_write):
+                return delete_over_http(runs[1], token)
+        finally:
+            connections.close_all()
+
+    answers = []
+
+    def once_its_rows_are_locked(execute: Any, sql: str, *args: Any) -> Any:
+        result = execute(sql, *args)
+        if sql.startswith("DELETE") and not answers:
+            answers.append(pool.submit(delete_a_run_of_the_batch))
+            assert arrived.wait(PATIENCE)
+        return result
+
+    # The second batch is not begun before the answer is there.
+    with (
+        ThreadPoolExecutor(max_workers=1) as pool,
+        connection.execute_wrapper(once_its_rows_are_locked),
+    ):
+        Run.objects.prune(30 * DAY, batch_size=2, on_batch=lambda _: answers[0].result(PATIENCE))
+
+    assert answers[0].result() == 404
+    assert not left()
 
 
 @pytest.fixture

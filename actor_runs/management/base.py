@@ -46,6 +46,13 @@ class RunsCommand(BaseCommand):
     of it; 2, it began nothing, since it was asked for what cannot be; 130, interrupted.
     """
 
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        # For argparse "-1d" were an option: let it reach the one that it is meant for, whose
+        # words on it are clearer.
+        parser._negative_number_matcher = re.compile(r"-\d")
+        return parser
+
     def add_owner_arguments(self, parser: CommandParser, required: bool) -> None:
         owner = parser.add_mutually_exclusive_group(required=required)
         owner.add_argument("--user", metavar="USERNAME", help="The user who owns the runs.")

@@ -133,6 +133,8 @@ class Command(RunsCommand):
         for name in ("base_url", "since", "status"):
             if options[name]:
                 raise usage_error(f"--{name.replace('_', '-')} goes with --from-platform.")
+        if STANDARD_INPUT in paths and sys.stdin is None:
+            raise usage_error("Standard input is closed.")
         total = sum(_size(path) for path in paths if path != STANDARD_INPUT)
         if total and STANDARD_INPUT not in paths and self.may_show_bar:
             self.show_bar(total)
