@@ -18,6 +18,7 @@ import http.client
 import itertools
 import json
 import multiprocessing
+import operator
 import os
 import platform
 import random
@@ -58,11 +59,23 @@ RUN: dict[str, Any] = {
     "isStatusMessageTerminal": True,
     "meta": {"origin": "API", "clientIp": "198.51.100.7", "userAgent": "ApifyClient"},
     "stats": {
-        **{"inputBodyLen": 240, "migrationCount": 0, "rebootCount": 0, "restartCount": 0},
-        **{"resurrectCount": 0, "memAvgBytes": 267874071.9, "memMaxBytes": 404713472},
-        **{"memCurrentBytes": 0, "cpuAvgUsage": 33.7532101107538, "cpuMaxUsage": 169.650735534941},
-        **{"cpuCurrentUsage": 0, "netRxBytes": 103508042, "netTxBytes": 4854600},
-        **{"durationMillis": 60000, "runTimeSecs": 60, "metamorph": 0, "computeUnits": 0.13804},
+        "inputBodyLen": 240,
+        "migrationCount": 0,
+        "rebootCount": 0,
+        "restartCount": 0,
+        "resurrectCount": 0,
+        "memAvgBytes": 267874071.9,
+        "memMaxBytes": 404713472,
+        "memCurrentBytes": 0,
+        "cpuAvgUsage": 33.7532101107538,
+        "cpuMaxUsage": 169.650735534941,
+        "cpuCurrentUsage": 0,
+        "netRxBytes": 103508042,
+        "netTxBytes": 4854600,
+        "durationMillis": 60000,
+        "runTimeSecs": 60,
+        "metamorph": 0,
+        "computeUnits": 0.13804,
     },
     "options": {"build": "latest", "timeoutSecs": 300, "memoryMbytes": 1024, "diskMbytes": 2048},
     "buildId": "7sT5jcggjjA9fNcxA",
@@ -192,7 +205,8 @@ class SQLite:
         insert = f"INSERT INTO actor_runs_run ({', '.join(NAMES)}) VALUES ({places})"  # noqa: S608
         with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
             connection.executemany(
-                insert, ((row[0], row[1], *map(self.text, row[2:4]), *row[4:]) for row in rows(count))
+                insert,
+                ((row[0], row[1], *map(self.text, row[2:4]), *row[4:]) for row in rows(count)),
             )
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             connection.execute("ANALYZE")
@@ -230,24 +244,30 @@ class Command:
         """Run it to its end, in a process of its own."""
         command = [sys.executable, "manage.py", *arguments, "--verbosity", "2"]
         it = cls()
-        begin = before = time.perf_counter()
-        process = subprocess.Popen(  # noqa: S603
+        begin = time.perf_counter()
+        with subprocess.Popen(  # noqa: S603
             command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        batches = 0
-        for line in process.stdout:  # one for each batch, and the last one
-            now = time.perf_counter()
-            if batches:  # the first one began with Python
-                it.longest_batch = max(it.longest_batch, now - before)
-            batches += 1
-            before = now
-            it.last_line = line
-        _, status, usage = os.wait4(process.pid, 0)
+        ) as process:
+            told = []
+            for line in process.stdout:  # one for each batch, and the last one
+                told.append(time.perf_counter())
+                it.mib = max(it.mib, peak_mib(process.pid))
+                it.last_line = line
         it.seconds = time.perf_counter() - begin
-        it.mib = usage.ru_maxrss / 1024
-        if status:
-            sys.exit(f"{' '.join(arguments)} ended with {os.waitstatus_to_exitcode(status)}.")
+        # Not the first one, which began with Python.
+        it.longest_batch = max(map(operator.sub, told[1:], told), default=0)
+        if process.returncode:
+            sys.exit(f"{' '.join(arguments)} ended with {process.returncode}.")
         return it
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process has had so far: its resident set; 0 if it has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    return 0
 
 
 @dataclass
@@ -293,75 +313,85 @@ def requests(port: int, reads: list[str], deletions: list[str]) -> Iterator[Requ
     process.join()
 
 
-def measure(database: PostgreSQL | SQLite, folder: Path, runs: int, lines: int) -> dict[str, Any]:
-    """Return what to print of each figure, by its name, and whether a limit is broken."""
-    env = os.environ | {
-        "DATABASE_URL": database.url,
-        "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
-        "PYTHONUNBUFFERED": "1",
-    }
-    for arguments in (["migrate"], ["shell", "--command", SEED]):
-        command = [sys.executable, "manage.py", *arguments, "--verbosity", "0"]
-        subprocess.run(command, cwd=ROOT, env=env, check=True)  # noqa: S603
-    database.fill(runs)
-    raw, deleted = database.raw_delete(NOW - datetime.timedelta(days=30))
-    prune = Command.run(env, "prune_actor_runs", "--older-than", "30d")
-    if not prune.last_line.startswith(f"Deleted {deleted} runs"):
-        sys.exit(f"Not the {deleted} runs of the raw DELETE: {prune.last_line}")
+class Bench:
+    """One database's figures: ``rows`` to print, and what is ``broken``."""
 
-    reads, kept, due = alices(runs, 0, 5), alices(runs, 5, 14), alices(runs, 15, 30)
-    random.Random(3).shuffle(kept)  # noqa: S311
-    port = free_port()
-    # Its log is full of runs that were pruned ahead of their DELETE.
-    server = ["sh", "-c", f'exec "$@" 2>{folder}/log', "sh", *server_command("actor_runs_app", port)]
-    with started(server, port, env):
-        with requests(port, reads, kept[:20]):
-            time.sleep(2)  # warm
-        with requests(port, reads, kept[20::2]) as alone:
-            time.sleep(SECONDS_ALONE)
-        # Of those that are to be pruned, in the order of the prune; every other one stays.
-        sample = due[:: max(1, len(due) // len(kept))]
-        mixed = [run for pair in zip(sample, kept[21::2], strict=False) for run in pair]
-        with requests(port, reads, mixed) as beside:
-            busy = Command.run(env, "prune_actor_runs", "--older-than", "15d")
+    def __init__(self, database: PostgreSQL | SQLite, folder: Path) -> None:
+        self.database = database
+        self.folder = folder
+        self.rows: dict[str, str] = {}
+        self.broken: list[str] = []
+        self.env = os.environ | {
+            "DATABASE_URL": database.url,
+            "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
+            "PYTHONUNBUFFERED": "1",
+        }
+        for arguments in (["migrate"], ["shell", "--command", SEED]):
+            command = [sys.executable, "manage.py", *arguments, "--verbosity", "0"]
+            subprocess.run(command, cwd=ROOT, env=self.env, check=True)  # noqa: S603
 
-    path = folder / "runs.jsonl"
-    write_lines(path, lines)
-    first, again = (Command.run(env, "import_actor_runs", str(path), "--user", "alice") for _ in "12")
+    def limit(self, name: str, value: float, most: float, unit: str) -> None:
+        self.rows[f"{name} (at most {most:.0f}{unit})"] = f"{value:.1f}{unit}"
+        if value > most:
+            self.broken.append(f"{self.database.title}: {name}: {value:.1f}, not {most:.1f}{unit}")
 
-    times_raw = prune.seconds / raw
-    longest = max(beside.longest.values())
-    allowed = busy.longest_batch + max(alone.longest.values())
-    limits = {
-        f"prune took {times_raw:.1f} times the raw DELETE": times_raw <= MOST_TIMES_RAW,
-        f"prune took {prune.mib:.0f} MiB": max(prune.mib, busy.mib) <= MOST_MIB["prune"],
-        f"import took {first.mib:.0f} MiB": max(first.mib, again.mib) <= MOST_MIB["import"],
-        f"{beside.failures} requests failed": not beside.failures,
-        f"a request waited for {longest:.3f} s": longest <= allowed,
-    }
-    return {
-        "runs": f"{runs:,}",
-        "pruned": f"{deleted:,}",
-        "one raw `DELETE` of them, on a copy": f"{raw:.1f} s",
-        "prune": f"{prune.seconds:.1f} s, {deleted / prune.seconds:,.0f} runs a second",
-        f"times the raw `DELETE` (limit {MOST_TIMES_RAW:.0f})": f"{times_raw:.1f}",
-        f"peak memory of prune (limit {MOST_MIB['prune']:.0f} MiB)": f"{prune.mib:.0f} MiB",
-        "longest batch": f"{prune.longest_batch * 1000:.0f} ms",
-        "prune beside requests: longest batch": f"{busy.longest_batch * 1000:.0f} ms",
-        "GET, DELETE requests; failed": "{GET:,}, {DELETE:,}; ".format(**beside.answers)
-        + str(beside.failures),
-        "their longest wait": waits(beside),
-        "the same without a prune": waits(alone),
-        "imported": f"{lines:,} lines, {path.stat().st_size / 2**20:.0f} MiB",
-        "import": f"{first.seconds:.1f} s, {lines / first.seconds:,.0f} runs a second",
-        "import of the same again": f"{again.seconds:.1f} s, {lines / again.seconds:,.0f} runs a second",
-        f"peak memory of import (limit {MOST_MIB['import']:.0f} MiB)": f"{max(first.mib, again.mib):.0f} MiB",
-        "broken": [what for what, is_kept in limits.items() if not is_kept],
-    }
+    def prune(self, runs: int) -> None:
+        """Prune half of all runs, beside nobody, and delete the same in one statement."""
+        self.database.fill(runs)
+        raw, deleted = self.database.raw_delete(NOW - datetime.timedelta(days=30))
+        prune = Command.run(self.env, "prune_actor_runs", "--older-than", "30d")
+        if not prune.last_line.startswith(f"Deleted {deleted} runs"):
+            sys.exit(f"Not the {deleted} runs of the raw DELETE: {prune.last_line}")
+        speed = f"{prune.seconds:.1f} s, {deleted / prune.seconds:,.0f} runs a second"
+        self.rows["runs; pruned"] = f"{runs:,}; {deleted:,}"
+        self.rows["prune"] = speed
+        self.rows["one raw `DELETE` of the same, on a copy"] = f"{raw:.1f} s"
+        self.limit("times the raw `DELETE`", prune.seconds / raw, MOST_TIMES_RAW, "")
+        self.limit("peak memory of prune", prune.mib, MOST_MIB["prune"], " MiB")
+        self.rows["its longest batch"] = milliseconds(prune.longest_batch)
+
+    def prune_beside_requests(self, runs: int) -> None:
+        """Prune a part of the other half while another process reads and deletes."""
+        reads, stay, due = alices(runs, 0, 5), alices(runs, 5, 14), alices(runs, 15, 30)
+        random.Random(3).shuffle(stay)  # noqa: S311
+        port = free_port()
+        command = server_command("actor_runs_app", port)
+        # Its log is full of runs that were pruned ahead of their DELETE.
+        command = ["sh", "-c", f'exec "$@" 2>{self.folder}/log', "sh", *command]
+        with started(command, port, self.env):
+            with requests(port, reads, stay[:20]):
+                time.sleep(2)  # warm
+            with requests(port, reads, stay[20::2]) as alone:
+                time.sleep(SECONDS_ALONE)
+            # Runs that are due, in the order of the prune, and in between runs that stay.
+            sample = due[:: max(1, len(due) // len(stay))]
+            mixed = [run for pair in zip(sample, stay[21::2], strict=False) for run in pair]
+            with requests(port, reads, mixed) as beside:
+                prune = Command.run(self.env, "prune_actor_runs", "--older-than", "15d")
+        self.rows["prune beside requests: its longest batch"] = milliseconds(prune.longest_batch)
+        self.rows["GET and DELETE requests"] = "{GET:,} and {DELETE:,}".format(**beside.answers)
+        self.limit("failed", beside.failures, 0, "")
+        for method, longest in beside.longest.items():
+            # What a request waits for on its own account, it may wait for beside a batch too.
+            most = prune.longest_batch + alone.longest[method]
+            self.rows[f"longest {method}; without a prune"] = (
+                f"{milliseconds(longest)}; {milliseconds(alone.longest[method])}"
+            )
+            if longest > most:
+                self.broken.append(f"{self.database.title}: a {method} took {longest:.3f} s")
+
+    def import_twice(self, lines: int) -> None:
+        path = self.folder / "runs.jsonl"
+        write_lines(path, lines)
+        self.rows["lines to import"] = f"{lines:,}, {path.stat().st_size / 2**20:.0f} MiB"
+        for name in ("import", "import of the same again"):
+            it = Command.run(self.env, "import_actor_runs", str(path), "--user", "alice")
+            self.rows[name] = f"{it.seconds:.1f} s, {lines / it.seconds:,.0f} runs a second"
+            self.limit(f"peak memory of {name}", it.mib, MOST_MIB["import"], " MiB")
 
 
-def waits(met: Requests) -> str:
-    return ", ".join(f"{method} {seconds * 1000:.0f} ms" for method, seconds in met.longest.items())
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
 
 
 ENGINES = {"postgresql": (PostgreSQL, 1_000_000), "sqlite": (SQLite, 200_000)}
@@ -375,22 +405,23 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.engines) - set(ENGINES):
         parser.error(f"unknown: {', '.join(unknown)}")
-    columns, versions = {}, [f"Python {platform.python_version()}, Django {django.__version__}"]
+    benches, versions = [], [f"Python {platform.python_version()}, Django {django.__version__}"]
     for name in options.engines or ENGINES:
-        engine, runs = ENGINES[name]
+        engine, default = ENGINES[name]
+        runs = options.runs or default
         with tempfile.TemporaryDirectory() as folder:
-            database = engine(Path(folder))
-            versions.append(database.version())
-            columns[engine.title] = measure(
-                database, Path(folder), options.runs or runs, options.lines
-            )
-    broken = [f"{title}: {what}." for title, of in columns.items() for what in of.pop("broken")]
-    print(f"| | {' | '.join(columns)} |")
-    print("| --- |" + " --- |" * len(columns))
-    for name in next(iter(columns.values())):
-        print(f"| {name} | {' | '.join(of[name] for of in columns.values())} |")
+            bench = Bench(engine(Path(folder)), Path(folder))
+            bench.prune(runs)
+            bench.prune_beside_requests(runs)
+            bench.import_twice(options.lines)
+        benches.append(bench)
+        versions.append(bench.database.version())
+    print(f"| | {' | '.join(bench.database.title for bench in benches)} |")
+    print("| --- |" + " --- |" * len(benches))
+    for name in benches[0].rows:
+        print(f"| {name} | {' | '.join(bench.rows[name] for bench in benches)} |")
     print(f"\n{', '.join(versions)}.")
-    if broken:
+    if broken := [line for bench in benches for line in bench.broken]:
         sys.exit("\n".join(broken))
 
 

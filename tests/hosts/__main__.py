@@ -1,6 +1,7 @@
-"""The wheel in blank projects that follow docs/recording.md: ``python -m tests.hosts dist/*.whl``.
+"""The wheel in blank projects that follow the docs: ``python -m tests.hosts dist/*.whl``.
 
-First a host without drf-spectacular, which records runs in every way of that page; then, with
+First a host without drf-spectacular, which records runs in every way of docs/recording.md, and
+imports and prunes them by docs/import-and-prune.md; then, with
 drf-spectacular, hosts with REST framework's tokens and with each other kind. In each a run is
 deleted over HTTP.
 """
@@ -21,12 +22,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGE = ROOT / "docs" / "recording.md"
+PAGES = ROOT / "docs" / "recording.md", ROOT / "docs" / "import-and-prune.md"
 BLOCK = re.compile(r"^```python\n# ([^\n]+)\n(.*?)^```$", re.M | re.S)
 SHELL = "python manage.py shell"
 RECORDING = (
     *("A plain function", "Celery", "Django tasks", "Aborting", "Cleaning up", "Organizations"),
+    *("From Python", "A Celery task", "A Django task"),
 )
+SINCE_DJANGO_6 = ("Django tasks", "A Django task")
 TOKENS = ("knox", "JWT", "OAuth")
 
 SETTINGS = """
@@ -56,7 +59,8 @@ print(Token.objects.create(user=User.objects.get(username="alice")).key)
 
 def sections() -> dict[str, list[tuple[str, str]]]:
     """Return the blocks below each heading: where they go, and their code."""
-    parts = re.split(r"^###? (.+)$", PAGE.read_text(), flags=re.M)
+    text = "".join(page.read_text() for page in PAGES)
+    parts = re.split(r"^###? (.+)$", text, flags=re.M)
     return {name: BLOCK.findall(text) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
@@ -167,8 +171,8 @@ def main(wheel: Path) -> None:
         host = Host(folder / "without", python, with_schema=False)
         version = host.run("-c", "import django; print(django.VERSION[0])")
         for section in RECORDING:
-            if section == "Django tasks" and int(version) < 6:
-                print("left out: Django tasks, which need Django 6.0")
+            if section in SINCE_DJANGO_6 and int(version) < 6:
+                print(f"left out: {section}, which needs Django 6.0")
                 continue
             host.follow(found[section])
             print(f"followed: {section}", flush=True)
