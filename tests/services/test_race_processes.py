@@ -189,10 +189,16 @@ def test_a_run_is_deleted_once_by_requests_prunes_and_the_admin_together(
 def test_prunes_and_resurrections_leave_nothing_unfinished_deleted(
     finished, other_processes, account
 ):
-    for _ in range(ROUNDS // 10):
+    for number in range(ROUNDS // 10):
         runs = [finished() for _ in range(8)]
+        early = number % len(runs)  # so that either side wins some
+        moves = [
+            other_processes.submit(other_side.move, run, RunStatus.READY) for run in runs[:early]
+        ]
         prunes = [other_processes.submit(other_side.prune) for _ in range(2)]
-        moves = [other_processes.submit(other_side.move, run, RunStatus.READY) for run in runs]
+        moves += [
+            other_processes.submit(other_side.move, run, RunStatus.READY) for run in runs[early:]
+        ]
         pruned = sum(prune.result() for prune in prunes)
         moved = [run for run, move in zip(runs, moves, strict=True) if move.result() == "moved"]
         assert pruned == len(runs) - len(moved)
