@@ -278,8 +278,6 @@ class Run(models.Model):
                 self._clean_field(field)
             except ValidationError as error:
                 errors[field.name] = error.error_list
-            except RecursionError:
-                errors[field.name] = [refuse(field.name, _("is nested too deeply."))]
         try:
             super().clean_fields(exclude=exclude | set(errors))
         except ValidationError as error:

@@ -38,6 +38,8 @@ ORIGINS = (
 
 # PostgreSQL keeps neither NUL nor half a surrogate pair, and UTF-8 cannot carry the second.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# MariaDB keeps 31 levels of JSON, of which the contract's own shapes need six.
+MOST_LEVELS = 25
 BUILD_NUMBER = re.compile(r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])\.([1-9][0-9]{0,4})", re.ASCII)
 
 
@@ -177,12 +179,19 @@ def absolute_url(value: Any, name: str) -> str:
     return value
 
 
-def storable(value: Any, name: str) -> Any:
+def storable(value: Any, name: str, levels: int = MOST_LEVELS) -> Any:
     """Any JSON, as long as every database can keep it and UTF-8 can carry it."""
+    if levels == 0:
+        raise refuse(name, _("is nested too deeply."))
     if isinstance(value, dict):
-        return {text(key, name): storable(item, f"{name}.{key}") for key, item in value.items()}
+        return {
+            text(key, name): storable(item, f"{name}.{key}", levels - 1)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [storable(item, f"{name}[{index}]") for index, item in enumerate(value)]
+        return [
+            storable(item, f"{name}[{index}]", levels - 1) for index, item in enumerate(value)
+        ]
     if isinstance(value, str):
         return text(value, name)
     if value is None or isinstance(value, bool):
