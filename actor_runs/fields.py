@@ -66,7 +66,7 @@ class MillisecondDateTimeField(models.DateTimeField):
         try:
             utc = moment.astimezone(datetime.timezone.utc)
             if settings.USE_TZ:
-                return moment
+                return utc  # PostgreSQL takes no offset of 16 hours or more
             # Without USE_TZ no database takes a moment with an offset.
             return timezone.make_naive(utc, timezone.get_default_timezone())
         except OverflowError:

@@ -189,9 +189,7 @@ def storable(value: Any, name: str, levels: int = MOST_LEVELS) -> Any:
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [
-            storable(item, f"{name}[{index}]", levels - 1) for index, item in enumerate(value)
-        ]
+        return [storable(item, f"{name}[{index}]", levels - 1) for index, item in enumerate(value)]
     if isinstance(value, str):
         return text(value, name)
     if value is None or isinstance(value, bool):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from asgiref.testing import ApplicationCommunicator
 from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import request_finished
+from django.db import connections
 
 from actor_runs.models import Run
 from tests.conftest import assert_error, token_of
@@ -259,6 +262,18 @@ def test_chunks_without_end_are_read_no_further_than_the_limit(api, settings, al
 # The same under ASGI, where Django itself has read the body
 
 
+@pytest.fixture
+def connections_end_with_requests() -> Iterator[None]:
+    """Under ASGI each request has a thread of its own, and leaves its connection behind."""
+
+    def close(**kwargs: Any) -> None:
+        connections.close_all()
+
+    request_finished.connect(close)
+    yield
+    request_finished.disconnect(close)
+
+
 def delete_under_asgi(run: Run, token: str, headers: dict[str, str], *events: Any) -> int:
     """Send a DELETE to Django's ASGI application; return the status of the answer."""
     scope = {
@@ -313,6 +328,7 @@ CHUNKS = {"transfer-encoding": "chunked"}
     ],
 )
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("connections_end_with_requests")
 def test_bodies_under_asgi(alice, run, headers, parts, status):
     events = [{"body": part, "more_body": part is not parts[-1]} for part in parts]
     assert delete_under_asgi(run, token_of(alice), headers, *events) == status
@@ -320,6 +336,7 @@ def test_bodies_under_asgi(alice, run, headers, parts, status):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("connections_end_with_requests")
 def test_a_body_too_large_is_refused_under_asgi(settings, alice, run):
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
     body = {"body": b"{" + b" " * 100 + b"}"}
