@@ -35,7 +35,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from actor_runs.admin_actions import delete_selected, log_deletion
+from actor_runs.admin_actions import delete_selected
 from actor_runs.admin_filters import (
     GeneralAccessFilter,
     OwnerFilter,
@@ -44,6 +44,7 @@ from actor_runs.admin_filters import (
 )
 from actor_runs.conf import conf
 from actor_runs.exceptions import InvalidTransition, RunNotFinished, is_foreign_key_violation
+from actor_runs.logs import log_deletion
 from actor_runs.models import TRANSITIONS, Run, RunStatus
 from actor_runs.validators import format_time
 

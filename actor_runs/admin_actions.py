@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,31 +22,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from actor_runs.exceptions import is_foreign_key_violation
+from actor_runs.logs import log_deletion
 from actor_runs.models import Run
 from actor_runs.querysets import RunQuerySet
-from actor_runs.serializers import owner_key
 from actor_runs.transactions import persistently
-
-logger = logging.getLogger("actor_runs")
 
 BATCH_SIZE = 500  # runs in one transaction
 NAMED = 20  # runs, and records that keep runs, that one page or message names at most
-
-
-def log_deletion(run: Run, user: Any) -> None:
-    """Say on the ``actor_runs`` logger which run is gone, whose it was, and by whom."""
-    logger.info(
-        "Run %s of %s deleted by user %s",
-        run.pk,
-        owner_key(run),
-        user.pk,
-        extra={
-            "run_id": run.pk,
-            "owner": owner_key(run),
-            "deleted_by": str(user.pk),
-            "run_status": run.status,
-        },
-    )
 
 
 class Confirmation(forms.Form):

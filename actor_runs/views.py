@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from typing import Any, NoReturn
@@ -31,15 +30,14 @@ from actor_runs.exceptions import (
     is_foreign_key_violation,
 )
 from actor_runs.filters import QueryParameters, RunFilter
+from actor_runs.logs import log_deletion
 from actor_runs.models import Run
 from actor_runs.pagination import RunPagination
 from actor_runs.parsers import check_body
 from actor_runs.permissions import RunPermission
 from actor_runs.querysets import RunQuerySet
-from actor_runs.serializers import RunSerializer, RunShortSerializer, owner_key
+from actor_runs.serializers import RunSerializer, RunShortSerializer
 from actor_runs.throttling import RateLimitThrottle, announced_limit
-
-logger = logging.getLogger("actor_runs")
 
 POLL_SECONDS = 0.25  # how often waitForFinish looks
 
@@ -172,18 +170,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
         if not deleted:
             self.get_object()  # raises, where the run has another owner now
             raise exceptions.NotFound
-        logger.info(
-            "Run %s of %s deleted by user %s",
-            run.pk,
-            owner_key(run),
-            request.user.pk,
-            extra={
-                "run_id": run.pk,
-                "owner": owner_key(run),
-                "deleted_by": str(request.user.pk),
-                "run_status": run.status,
-            },
-        )
+        log_deletion(run, request.user)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
