@@ -51,8 +51,10 @@ def serve(folder: Path) -> Iterator[int]:
             process.stderr.close()
 
 
-def run_schemathesis(port: int, caller: str, token: str | None, seconds: float) -> bool:
-    print(f"\nschemathesis as {caller}", flush=True)
+def run_schemathesis(
+    port: int, caller: str, token: str | None, seconds: float, by_query: bool = False
+) -> bool:
+    print(f"\nschemathesis as {caller}{' by ?token=' if by_query else ''}", flush=True)
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "--config-file"),
         *("tests/fuzz/schemathesis.toml", "run"),
@@ -60,9 +62,12 @@ def run_schemathesis(port: int, caller: str, token: str | None, seconds: float) 
         *("--max-time", str(max(1, round(seconds))), "--generation-database", "none"),
         "--continue-on-failure",
     ]
-    if token is not None:
+    env = os.environ.copy()
+    if token is not None and by_query:
+        env["FUZZ_QUERY_TOKEN"] = token
+    elif token is not None:
         command += ["--header", f"Authorization: Bearer {token}"]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == 0
 
 
 def main() -> int:
@@ -88,11 +93,12 @@ def main() -> int:
         os.environ["FUZZ_RUN_IDS"] = ",".join(world.RUNS)
         os.environ["SCHEMATHESIS_HOOKS"] = "tests.fuzz.hooks"
         with serve(folder) as port:
-            share = seconds * (1 - SOCKETS_SHARE) / len(world.CALLERS)
+            share = seconds * (1 - SOCKETS_SHARE) / (len(world.CALLERS) + 1)
             passed = [
                 run_schemathesis(port, caller, world.TOKENS.get(caller), share)
                 for caller in world.CALLERS
             ]
+            passed.append(run_schemathesis(port, "bob", world.TOKENS["bob"], share, by_query=True))
             for run_id in world.RUNS.keys() - world.rows().keys():
                 world.create_run(run_id)
             answers = sockets.fuzz(port, seconds * SOCKETS_SHARE)

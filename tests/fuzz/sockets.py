@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -146,14 +146,27 @@ names = st.one_of(
     ),
     st.binary(max_size=5).map(lambda raw: quote(raw).encode()),
 )
+tokens = st.sampled_from([token.encode() for token in world.TOKENS.values()])
+pairs = st.one_of(
+    st.tuples(names, values), st.tuples(names, values), st.tuples(st.just(b"token"), tokens)
+)
 queries = st.one_of(
     st.just(b""),
-    st.lists(st.tuples(names, values), max_size=5).map(
+    st.lists(pairs, max_size=5).map(
         lambda pairs: b"?" + b"&".join(name + b"=" + value for name, value in pairs)
     ),
     st.binary(max_size=20).map(lambda raw: b"?" + quote(raw, safe="&=%+;").encode()),
     st.integers(1001, 1200).map(lambda count: b"?" + b"x&" * count),
 )
+
+
+def who_counts(caller: str, query: bytes) -> str:
+    """Whose token a request bears: the header's, or the query's where the header has none."""
+    if caller != "nobody":
+        return caller
+    token = dict(parse_qsl(query[1:].decode("latin-1"), keep_blank_values=True)).get("token")
+    owners = {token: owner for owner, token in world.TOKENS.items()}
+    return owners.get(token, "wrong") if token else "nobody"
 
 
 # Bodies, whether they are fit for a DELETE, and how they are sent.
@@ -242,7 +255,9 @@ def requests(draw: Any) -> Request:
         parts = [body[start : start + size] for start in range(0, len(body), size)]
         body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
         body += b"" if is_cut else b"0\r\n\r\n"
-    return Request(method, target + draw(queries), headers, body, caller, run_id, is_fit, is_cut)
+    query = draw(queries)
+    caller = who_counts(caller, query)
+    return Request(method, target + query, headers, body, caller, run_id, is_fit, is_cut)
 
 
 # Asking and judging.
