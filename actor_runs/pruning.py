@@ -22,9 +22,13 @@ from actor_runs.validators import format_time
 
 logger = logging.getLogger("actor_runs")
 
-BATCH_SIZE = 1000
+# A batch costs a COMMIT, for which disks need longer than for the runs in it; whoever wants one
+# of its rows waits for its end, and runs that have to be read are in memory until then.
+BATCH_SIZE = 5000
+BATCH_SIZE_WHERE_READ = 1000
 MOST_IN_BATCH = 10_000
 OWNERS_REMEMBERED = 10_000
+SQLITE_LOOKS_AGAIN = 0.1  # seconds after which a waiting writer does so, at the latest
 
 
 @dataclass
@@ -58,7 +62,7 @@ def prune(
     *,
     failed_older_than: datetime.timedelta | None = None,
     keep_last: int = 0,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     max_runtime: datetime.timedelta | None = None,
     dry_run: bool = False,
     on_batch: Callable[[PruneResult], None] | None = None,
@@ -67,7 +71,8 @@ def prune(
 
     ``failed_older_than`` is the age for FAILED runs, where theirs is to be another.
     ``keep_last``: that many finished runs of each owner stay, those that finished last, whatever
-    else ``runs`` is limited to. At most ``batch_size`` runs go in one transaction.
+    else ``runs`` is limited to. At most ``batch_size`` runs go in one transaction: by default
+    5000, and 1000 where somebody listens or something hangs on runs.
     ``max_runtime``: no batch is begun after that time. ``dry_run``: nothing is deleted, and the
     result says what would be. ``on_batch`` is called after each batch with the result so far.
 
@@ -79,6 +84,9 @@ def prune(
     Raises ValueError for an age or a ``keep_last`` below 0, or a ``batch_size`` that is not from
     1 to 10000.
     """
+    due = _on_primary(runs).filter(_is_due(older_than, failed_older_than))
+    if batch_size is None:
+        batch_size = BATCH_SIZE if due.can_be_deleted_at_once else BATCH_SIZE_WHERE_READ
     if not 1 <= batch_size <= MOST_IN_BATCH:
         raise ValueError(f"batch_size must be from 1 to {MOST_IN_BATCH}.")
     if keep_last < 0:
@@ -86,16 +94,18 @@ def prune(
     if min(older_than, failed_older_than or older_than) < datetime.timedelta(0):
         raise ValueError("An age must be 0 or more.")
     deadline = None if max_runtime is None else time.monotonic() + max_runtime.total_seconds()
-    due = _on_primary(runs).filter(_is_due(older_than, failed_older_than))
+    # InnoDB locks the entry in the index of finished_at and then the row, where the API locks
+    # the row and then changes the entry: a deadlock, unless the rows are locked first.
+    by_id = bool(keep_last) or connections[due.db].vendor == "mysql"
     result = PruneResult()
-    for batch in _batches(due, batch_size, keep_last):
+    for batch in _batches(due, batch_size, keep_last, whole=by_id or dry_run):
         if deadline is not None and time.monotonic() >= deadline:
             result.complete = False
             break
         protected = 0
         deleted = len(batch)
         if not dry_run:
-            deleted, protected = _delete(due, batch, exactly=bool(keep_last))
+            deleted, protected = _delete(due, batch, by_id)
         result.protected += protected
         if deleted:
             result.deleted += deleted
@@ -136,24 +146,37 @@ def _is_due(older_than: datetime.timedelta, failed_older_than: datetime.timedelt
     return latest & (~failed & due | failed & failed_due)
 
 
-def _batches(due: RunQuerySet, batch_size: int, keep_last: int) -> Iterator[list[Candidate]]:
-    """Yield what is due, the longest finished first. Each batch is read when it is asked for."""
-    columns = ["finished_at", "pk"]
+def _batches(
+    due: RunQuerySet, batch_size: int, keep_last: int, whole: bool
+) -> Iterator[list[Candidate]]:
+    """Yield what is due, the longest finished first. Each batch is read when it is asked for.
+
+    Of each batch only the first and the last run, unless it is to be ``whole``.
+    """
+    owner = ("user_id", "organization_id") if keep_last else ()
     if keep_last:
-        columns += ["user_id", "organization_id"]
         # They are deleted by ID, and a statement takes only so many parameters.
         most = connections[due.db].features.max_query_params
         batch_size = min(batch_size, most // 2) if most else batch_size
     is_kept = _newest_of_owners(due, keep_last)
     ahead = due.order_by("finished_at", "pk")
     left = ahead
-    while rows := [Candidate(*row) for row in left.values_list(*columns)[:batch_size]]:
+    while rows := _candidates(left[:batch_size] if whole else left[:1], *owner):
+        if not whole:
+            end = _candidates(left[batch_size - 1 : batch_size])
+            rows += end or _candidates(left.reverse()[:1])
         if batch := [row for row in rows if not (keep_last and is_kept(row))]:
             yield batch
         # By key, not by offset: some of what is behind may have stayed.
         last = rows[-1]
         moment = _exactly(last.finished_at)
         left = ahead.filter(finished_at__gte=moment).exclude(finished_at=moment, pk__lte=last.pk)
+
+
+def _candidates(runs: RunQuerySet, *more: str) -> list[Candidate]:
+    # Without more it is all in one index.
+    rows: Any = runs.values_list("finished_at", "pk", *more)
+    return [Candidate(*row) for row in rows]
 
 
 def _newest_of_owners(due: RunQuerySet, keep_last: int) -> Callable[[Candidate], bool]:
@@ -179,30 +202,43 @@ def _newest_of_owners(due: RunQuerySet, keep_last: int) -> Callable[[Candidate],
     return is_kept
 
 
-def _delete(due: RunQuerySet, batch: list[Candidate], exactly: bool) -> tuple[int, int]:
+def _delete(due: RunQuerySet, batch: list[Candidate], by_id: bool) -> tuple[int, int]:
     """Delete a batch in one transaction; return how many went, and how many are protected.
 
-    Where a run of it is protected, the rest of it goes in smaller transactions.
+    Either what is due from the first to the last of ``batch``, or each by its ID. Where a run
+    is protected, the others go in smaller transactions.
     """
-    # InnoDB locks the entry in the index of finished_at and then the row, where the API locks
-    # the row and then changes the entry: a deadlock, unless the rows are locked first.
-    by_id = exactly or connections[due.db].vendor == "mysql"
 
     def delete() -> int:
         with transaction.atomic(using=due.db):
             runs = _held(due, batch) if by_id else _between(due, batch)
             return runs.delete_finished()
 
+    begin = time.monotonic()
     try:
-        return persistently(delete, due.db), 0
+        deleted = persistently(delete, due.db)
+        _make_way(due.db, time.monotonic() - begin)
+        return deleted, 0
     except IntegrityError as exc:
         if not is_foreign_key_violation(exc):
             raise
-    if len(batch) == 1:
+    if by_id and len(batch) == 1:
         return 0, 1
+    if not by_id:
+        batch = _candidates(_between(due, batch).order_by("finished_at", "pk"))
     middle = len(batch) // 2
-    halves = [_delete(due, half, exactly=True) for half in (batch[:middle], batch[middle:])]
+    halves = [_delete(due, half, True) for half in (batch[:middle], batch[middle:]) if half]
     return sum(half[0] for half in halves), sum(half[1] for half in halves)
+
+
+def _make_way(using: str, seconds: float) -> None:
+    """Let others write, who have waited for ``seconds``.
+
+    SQLite has one lock and no queue: the longer somebody waits, the less often they look.
+    """
+    connection = connections[using]
+    if connection.vendor == "sqlite" and not connection.in_atomic_block:
+        time.sleep(min(seconds, SQLITE_LOOKS_AGAIN))
 
 
 def _held(due: RunQuerySet, batch: list[Candidate]) -> RunQuerySet:

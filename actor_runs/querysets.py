@@ -89,9 +89,9 @@ class RunQuerySet(models.QuerySet["Run"]):
     def delete_finished(self) -> int:
         """Delete those of these runs that are finished at this moment; return how many."""
         runs = self._for_deletion().finished()
-        if Collector(using=runs.db).can_fast_delete(runs):
-            # Nothing hangs on a run and nobody listens: one conditional statement, which the
-            # database checks again for a row that it had to wait for.
+        if runs.can_be_deleted_at_once:
+            # One conditional statement, which the database checks again for a row that it had
+            # to wait for.
             deleted = runs._raw_delete(using=runs.db) or 0  # None, where nothing could match
             self._result_cache = None
             return deleted
@@ -103,6 +103,11 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     delete_finished.alters_data = True  # type: ignore[attr-defined]
     delete_finished.queryset_only = True  # type: ignore[attr-defined]
+
+    @property
+    def can_be_deleted_at_once(self) -> bool:
+        """Whether nothing hangs on runs and nobody listens, so that none has to be read."""
+        return Collector(using=self.db).can_fast_delete(self)
 
     def prune(self, older_than: timedelta, **options: Any) -> PruneResult:
         """Delete those of these runs that finished more than ``older_than`` ago, in batches.

@@ -8,7 +8,13 @@ from django.core.management.base import CommandParser
 
 from actor_runs.management.base import RunsCommand, whole_number
 from actor_runs.models import Run
-from actor_runs.pruning import BATCH_SIZE, MOST_IN_BATCH, PruneResult, count_due
+from actor_runs.pruning import (
+    BATCH_SIZE,
+    BATCH_SIZE_WHERE_READ,
+    MOST_IN_BATCH,
+    PruneResult,
+    count_due,
+)
 from actor_runs.validators import format_time
 
 MOST_KEPT = 1_000_000
@@ -62,9 +68,9 @@ class Command(RunsCommand):
         self.add_owner_arguments(parser, required=False)
         parser.add_argument(
             "--batch-size",
-            default=BATCH_SIZE,
             metavar="N",
-            help=f"The most runs to delete in one transaction, {BATCH_SIZE} by default.",
+            help=f"The most runs to delete in one transaction: {BATCH_SIZE} by default, "
+            f"{BATCH_SIZE_WHERE_READ} where they have to be read.",
         )
         parser.add_argument(
             "--max-runtime",
