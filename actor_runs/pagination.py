@@ -20,10 +20,11 @@ class RunPagination(BasePagination):
         self.offset = parameters.whole_number("offset") or 0
         self.desc = parameters.flag("desc") or False
         order = ("-started_at", "-id") if self.desc else ("started_at", "id")
-        self.total = queryset.count()
-        if self.offset >= self.total:
-            return []
-        return list(queryset.order_by(*order)[self.offset : self.offset + self.limit])
+        # One row more than asked for: where it is not there, the total is known.
+        rows = list(queryset.order_by(*order)[self.offset : self.offset + self.limit + 1])
+        is_last = len(rows) <= self.limit and (rows or not self.offset)
+        self.total = self.offset + len(rows) if is_last else queryset.count()
+        return rows[: self.limit]
 
     def get_paginated_response(self, data: list[Any]) -> Response:
         page = {

@@ -25,39 +25,21 @@ def build_number_int(build_number: str) -> int | None:
 
 
 def with_values(shape: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what has no value. 0 and false are values; ``finishedAt`` stays, as null."""
-    return {
-        key: value
-        for key, value in shape.items()
-        if (value is not None and value != "") or key == "finishedAt"
-    }
+    """Leave out what has no value. 0 and false are values."""
+    return {key: value for key, value in shape.items() if value is not None and value != ""}
 
 
 class RunSerializer(BaseSerializer[Run]):
     """``Run``. Context: ``is_owner``, whether the caller may see what the run cost."""
 
     def to_representation(self, run: Run) -> dict[str, Any]:
-        shape = {
-            "id": run.pk,
-            "actId": run.act_id,
-            "userId": owner_key(run),
+        optional = {
             "actorTaskId": run.actor_task_id,
-            "startedAt": format_time(run.started_at),
-            "finishedAt": run.finished_at and format_time(run.finished_at),
-            "status": run.status,
             "statusMessage": run.status_message,
             "isStatusMessageTerminal": run.is_status_message_terminal,
-            "meta": run.meta,
             "pricingInfo": run.pricing_info,
-            "stats": run.stats,
             "chargedEventCounts": run.charged_event_counts,
-            "options": run.options,
-            "buildId": run.build_id,
             "exitCode": run.exit_code,
-            "generalAccess": run.general_access,
-            "defaultKeyValueStoreId": run.default_key_value_store_id,
-            "defaultDatasetId": run.default_dataset_id,
-            "defaultRequestQueueId": run.default_request_queue_id,
             "storageIds": run.storage_ids,
             "buildNumber": run.build_number,
             "containerUrl": run.container_url,
@@ -68,9 +50,25 @@ class RunSerializer(BaseSerializer[Run]):
             "platformUsageBillingModel": run.platform_usage_billing_model,
         }
         if self.context["is_owner"]:
-            shape["usageTotalUsd"] = run.usage_total_usd
-            shape["usageUsd"] = run.usage_usd
-        return with_values(shape)
+            optional["usageTotalUsd"] = run.usage_total_usd
+            optional["usageUsd"] = run.usage_usd
+        return {
+            "id": run.pk,
+            "actId": run.act_id,
+            "userId": owner_key(run),
+            "startedAt": format_time(run.started_at),
+            "finishedAt": run.finished_at and format_time(run.finished_at),
+            "status": run.status,
+            "meta": run.meta,
+            "stats": run.stats,
+            "options": run.options,
+            "buildId": run.build_id,
+            "generalAccess": run.general_access,
+            "defaultKeyValueStoreId": run.default_key_value_store_id,
+            "defaultDatasetId": run.default_dataset_id,
+            "defaultRequestQueueId": run.default_request_queue_id,
+            **with_values(optional),
+        }
 
 
 class RunShortSerializer(BaseSerializer[Run]):
@@ -95,22 +93,23 @@ class RunShortSerializer(BaseSerializer[Run]):
     )
 
     def to_representation(self, run: Run) -> dict[str, Any]:
-        return with_values(
-            {
-                "id": run.id,
-                "actId": run.act_id,
-                "userId": owner_key(run),
-                "actorTaskId": run.actor_task_id,
-                "status": run.status,
-                "startedAt": format_time(run.started_at),
-                "finishedAt": run.finished_at and format_time(run.finished_at),
-                "buildId": run.build_id,
-                "buildNumber": run.build_number,
-                "buildNumberInt": build_number_int(run.build_number),
-                "meta": run.meta,
-                "usageTotalUsd": run.usage_total_usd or 0,
-                "defaultKeyValueStoreId": run.default_key_value_store_id,
-                "defaultDatasetId": run.default_dataset_id,
-                "defaultRequestQueueId": run.default_request_queue_id,
-            }
-        )
+        optional = {
+            "actorTaskId": run.actor_task_id,
+            "buildNumber": run.build_number,
+            "buildNumberInt": build_number_int(run.build_number),
+        }
+        return {
+            "id": run.id,
+            "actId": run.act_id,
+            "userId": owner_key(run),
+            "status": run.status,
+            "startedAt": format_time(run.started_at),
+            "finishedAt": run.finished_at and format_time(run.finished_at),
+            "buildId": run.build_id,
+            "meta": run.meta,
+            "usageTotalUsd": run.usage_total_usd or 0,
+            "defaultKeyValueStoreId": run.default_key_value_store_id,
+            "defaultDatasetId": run.default_dataset_id,
+            "defaultRequestQueueId": run.default_request_queue_id,
+            **with_values(optional),
+        }

@@ -79,7 +79,7 @@ def format_time(moment: datetime.datetime) -> str:
 
     A naive moment, as Django keeps it where ``USE_TZ`` is off, is in Django's time zone.
     """
-    if timezone.is_naive(moment):
+    if moment.tzinfo is None:
         moment = timezone.make_aware(moment, timezone.get_default_timezone())
     utc = moment.astimezone(datetime.timezone.utc)
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
