@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services test-hosts test-browser fuzz lint schema build clean
+.PHONY: help demo test test-services test-hosts test-browser fuzz bench lint schema build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test-browser: $(READY) ## Drive the pages in Debian's chromium, and take the REA
 fuzz: $(READY) ## Send a real server what nobody would, for FUZZ_SECONDS (120)
 	$(BIN)/python -m pip install --quiet --requirement tests/fuzz/requirements.txt
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+bench: $(READY) ## Measure what a request costs, beside what a team would write (6 minutes)
+	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.bench_http
 
 lint: $(READY) ## Check style, format and types
 	$(BIN)/ruff check .

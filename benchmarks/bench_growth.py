@@ -4,7 +4,7 @@
 
 Needs what bench_http needs, without wrk. One caller owns a tenth of all runs, and is a member of
 an organization that owns a hundredth; the others belong to other people. Prints the median time
-of each request, and how PostgreSQL answered each query.
+of each request, and how PostgreSQL answered each query. Ten million runs need 15 GB of disk.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from collections.abc import Iterator
 
 import psycopg
 
-from benchmarks.bench_http import free_port, prepare, server_command, started
+from benchmarks.bench_http import SERVER_URL, free_port, prepare, server_command, started
 
+DATABASE = "actor_runs_bench_growth"
 TOKEN = "bench-token-many"  # noqa: S105
 REPEAT = 50
 REQUESTS = {
@@ -35,14 +36,40 @@ REQUESTS = {
     ),
     "page of 100 in the middle": ("GET", "?limit=100&offset={middle}"),
 }
-# What the newest page costs without the total beside it.
+# The app's own statements, but for the columns of a page.
+MINE = "(user_id = 1 OR organization_id IN (1))"
+PAGE = f"SELECT * FROM actor_runs_run WHERE {MINE}"  # noqa: S608
+NEWEST = "ORDER BY started_at DESC, id DESC LIMIT 101"
 QUERIES = {
-    "newest page": "{columns} ORDER BY started_at DESC, id DESC LIMIT 100",
-    "newest page, FAILED": "{columns} AND status = 'FAILED' "
-    "ORDER BY started_at DESC, id DESC LIMIT 100",
-    "page in the middle": "{columns} ORDER BY started_at, id LIMIT 100 OFFSET {middle}",
-    "total": "SELECT COUNT(*) FROM actor_runs_run WHERE {mine}",
+    "token and user": "SELECT * FROM authtoken_token t JOIN auth_user u ON u.id = t.user_id "
+    "WHERE t.key = 'bench-token-many'",
+    "run": "SELECT * FROM actor_runs_run WHERE id = '{run}'",
+    "membership": "SELECT 1 FROM auth_group g JOIN auth_user_groups m ON m.group_id = g.id "
+    "WHERE m.user_id = 1 AND g.id = 1 LIMIT 1",
+    "deletion": "DELETE FROM actor_runs_run WHERE id = '{run}' AND user_id = 1 "
+    "AND organization_id IS NULL AND status IN ('SUCCEEDED', 'FAILED', 'TIMED-OUT', 'ABORTED')",
+    "organizations": "SELECT g.id FROM auth_group g JOIN auth_user_groups m ON m.group_id = g.id "
+    "WHERE m.user_id = 1",
+    "newest page": f"{PAGE} {NEWEST}",
+    "newest page, FAILED": f"{PAGE} AND status IN ('FAILED') {NEWEST}",
+    "page of one day": f"{PAGE} AND started_at >= '2026-01-01Z' AND started_at <= '2026-01-02Z' "
+    "ORDER BY started_at, id LIMIT 101",
+    "page in the middle": f"{PAGE} ORDER BY started_at, id LIMIT 101 OFFSET {{middle}}",
+    "total": f"SELECT COUNT(*) FROM actor_runs_run WHERE {MINE}",  # noqa: S608
 }
+# Ten thousand people with a token, each in an organization of ten.
+FILL_OTHERS = """
+INSERT INTO auth_user (id, username, password, is_superuser, is_staff, is_active, first_name,
+                       last_name, email, date_joined)
+    SELECT n, 'person' || n, '', false, false, true, '', '', '', now()
+    FROM generate_series(3, 10000) n;
+INSERT INTO authtoken_token (key, user_id, created)
+    SELECT 'token' || n, n, now() FROM generate_series(3, 10000) n;
+INSERT INTO auth_group (id, name) SELECT n, 'Organization ' || n FROM generate_series(1, 1000) n;
+INSERT INTO auth_user_groups (user_id, group_id)
+    SELECT n, (n - 1) / 10 + 1 FROM generate_series(1, 10000) n;
+ANALYZE;
+"""
 FILL = """
 INSERT INTO actor_runs_run (
     id, user_id, organization_id, status, started_at, finished_at, act_id, actor_task_id,
@@ -101,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 100_000, 10_000_000])
     sizes = sorted(parser.parse_args().sizes)
-    url = prepare(os.environ.get("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres"))
+    url = prepare(DATABASE)
     port = free_port()
     env = os.environ | {"DATABASE_URL": url, "PEER": "actor_runs_app", "LIMITS": "0"}
     results: dict[str, list[str]] = {name: [] for name in REQUESTS}
@@ -109,8 +136,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(psycopg.connect(url, autocommit=True))
         database.execute("TRUNCATE actor_runs_run CASCADE")
-        database.execute("INSERT INTO auth_group (id, name) VALUES (1, 'Bench')")
-        database.execute("INSERT INTO auth_user_groups (user_id, group_id) VALUES (1, 1)")
+        database.execute(FILL_OTHERS)
         stack.enter_context(started(server_command("actor_runs_app", port), port, env))
         filled = 0
         for size in sizes:
@@ -120,18 +146,23 @@ def main() -> None:
                 requests = paths(path, filled, size, method == "DELETE")
                 results[name].append(f"{timed(port, method, requests):.1f} ms")
             filled = size
-        columns = "SELECT * FROM actor_runs_run WHERE {mine}"
-        mine = "(user_id = 1 OR organization_id IN (1))"
         for name, query in QUERIES.items():
-            text = query.format(
-                columns=columns.format(mine=mine), mine=mine, middle=sizes[-1] // 20
-            )
-            rows = database.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {text}").fetchall()
+            text = query.format(run=f"grow{20:012d}", middle=sizes[-1] // 20)
+            with database.transaction(force_rollback=True):
+                explain = f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {text}"
+                rows = database.execute(explain).fetchall()
             plans += [f"\n-- {name}\n{text}", *(row[0] for row in rows)]
+        (disk,) = database.execute("""
+            SELECT pg_size_pretty(pg_relation_size('actor_runs_run')) || ' and '
+                || pg_size_pretty(pg_indexes_size('actor_runs_run')) || ' of indexes'
+        """).fetchone() or ("",)
+    with psycopg.connect(SERVER_URL, autocommit=True) as server:
+        server.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
     print("| request | " + " | ".join(f"{size:,} runs" for size in sizes) + " |")
     print("| --- |" + " --- |" * len(sizes))
     for name, row in results.items():
         print(f"| {name} | " + " | ".join(row) + " |")
+    print(f"\n{sizes[-1]:,} runs: {disk}.")
     print("\n".join(plans))
 
 

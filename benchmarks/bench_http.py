@@ -1,6 +1,6 @@
-"""What a request costs, in CPU time of the server's processes, beside what a team would write.
+"""What a request costs, in CPU time of the server's process, beside what a team would write.
 
-    python -m benchmarks.bench_http [--rounds 5] [--seconds 3] [--peers NAME ...]
+    python -m benchmarks.bench_http [--rounds N] [--seconds N] [--peers NAME ...] [--operations ...]
 
 Needs PostgreSQL (DATABASE_URL of a server where a database may be made), redis-server and wrk.
 Starts one server process for each peer, warms it up, and lets the peers take turns, so that
@@ -14,37 +14,48 @@ import argparse
 import contextlib
 import os
 import platform
+import shutil
 import signal
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import redis
 
+from benchmarks.statements import StatementCounter
+
 ROOT = Path(__file__).resolve().parent.parent
-DATABASE = "actor_runs_bench"
-TOKENS = {"get": "bench-token-many", "delete": "bench-token-many", "list": "bench-token-list"}
+SERVER_URL = os.environ.get("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres")
+DATABASE = "actor_runs_bench_http"
+TOKENS = {"GET": "bench-token-many", "LIST": "bench-token-list", "DELETE": "bench-token-many"}
+OPERATIONS = tuple(TOKENS)
 RUNS = 30_000
-OPERATIONS = ("get", "list", "delete")
+COUNTED = 5  # requests of which the statements are counted
 TICKS = os.sysconf("SC_CLK_TCK")
 
+PLAIN, APP, APP_NO_LIMITS = "plain Django, SQL", "actor_runs", "actor_runs, no limits"
+BY_HAND, NINJA = "REST framework by hand", "django-ninja"
 PEERS = {
     # name: (module, rate limits on)
-    "plain Django, SQL": ("plain_django", False),
-    "actor_runs": ("actor_runs_app", True),
-    "actor_runs, no limits": ("actor_runs_app", False),
-    "REST framework by hand": ("drf_modelviewset", True),
-    "django-ninja": ("ninja", False),
+    PLAIN: ("plain_django", False),
+    APP: ("actor_runs_app", True),
+    APP_NO_LIMITS: ("actor_runs_app", False),
+    BY_HAND: ("drf_modelviewset", True),
+    NINJA: ("ninja", False),
     "FastAPI, SQLAlchemy": ("fastapi_sqlalchemy", False),
 }
+# What the app may cost with both limits on, in requests of the first peer.
+MOST = {"GET": 2.8, "LIST": 1.3, "DELETE": 4.0}
+MUST_BE_BELOW = {APP: BY_HAND, APP_NO_LIMITS: NINJA}
 
 FILL = """
 TRUNCATE actor_runs_run, authtoken_token, auth_user, auth_user_groups CASCADE;
@@ -87,7 +98,8 @@ class Figures:
     per_second: list[float] = field(default_factory=list)
     p50: list[float] = field(default_factory=list)  # milliseconds
     p99: list[float] = field(default_factory=list)
-    commands: list[float] = field(default_factory=list)  # cache commands for a request
+    round_trips: list[float] = field(default_factory=list)  # to the cache, for a request
+    statements: float = 0  # for a request
 
 
 def free_port() -> int:
@@ -145,7 +157,6 @@ def load(port: int, operation: str, first: int, seconds: int) -> tuple[int, floa
         "OPERATION": operation,
         "FIRST": str(first),
         "RUNS": str(RUNS),
-        "TOKEN": TOKENS[operation],
     }
     command = ["wrk", "-t1", "-c4", f"-d{seconds}s", "-s", str(ROOT / "benchmarks" / "load.lua")]
     command.append(f"http://127.0.0.1:{port}")
@@ -157,54 +168,104 @@ def load(port: int, operation: str, first: int, seconds: int) -> tuple[int, floa
     return requests, requests / (duration / 1e6), p50 / 1000, p99 / 1000
 
 
-def measure(rounds: int, seconds: int, names: list[str], url: str) -> dict[str, dict]:
-    figures = {name: {operation: Figures() for operation in OPERATIONS} for name in names}
+def counted(url: str, peer_env: dict[str, str], module: str) -> dict[str, float]:
+    """Return how many SQL statements each operation takes, by a server of its own."""
+    counts = {}
+    target = urlsplit(url)
+    with StatementCounter((target.hostname or "", target.port or 5432)) as counter:
+        through = url.replace(f"@{target.netloc.rpartition('@')[2]}", f"@127.0.0.1:{counter.port}")
+        port = free_port()
+        env = peer_env | {"DATABASE_URL": through}
+        with started(server_command(module, port), port, env):
+            for operation, token in TOKENS.items():
+                for number in range(2 * COUNTED):
+                    if number == COUNTED:  # what came before has opened the connections
+                        before = counter.count
+                    path = "?limit=1000" if operation == "LIST" else f"/bench{number:012d}"
+                    request = urllib.request.Request(
+                        f"http://127.0.0.1:{port}/v2/actor-runs{path}",
+                        method="DELETE" if operation == "DELETE" else "GET",
+                        headers={"Authorization": f"Bearer {token}"},
+                    )
+                    urllib.request.urlopen(request).read()  # noqa: S310
+                counts[operation] = (counter.count - before) / COUNTED
+        counter.shutdown()
+    return counts
+
+
+def measure(
+    rounds: int, seconds: int, names: list[str], operations: list[str], url: str
+) -> dict[str, dict[str, Figures]]:
+    figures = {name: {operation: Figures() for operation in operations} for name in names}
     with contextlib.ExitStack() as stack:
         redis_port = free_port()
         command = ["redis-server", "--port", str(redis_port), "--save", "", "--bind", "127.0.0.1"]
         stack.enter_context(started(command, redis_port, dict(os.environ)))
-        counter = redis.Redis(port=redis_port)
+        cache = redis.Redis(port=redis_port)
         env = os.environ | {"DATABASE_URL": url, "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"}
         database = stack.enter_context(psycopg.connect(url, autocommit=True))
         servers = {}
         for name in names:
             module, limits = PEERS[name]
-            port = free_port()
             peer_env = env | {"PEER": module, "LIMITS": str(int(limits))}
+            refill(database)
+            for operation, count in counted(url, peer_env, module).items():
+                if operation in operations:
+                    figures[name][operation].statements = count
+            port = free_port()
             server = started(server_command(module, port), port, peer_env)
             servers[name] = port, stack.enter_context(server)
         first = 0
         for number in range(-1, rounds):  # the first one warms up
-            for operation in OPERATIONS:
+            for operation in operations:
                 for name in names:
                     port, process = servers[name]
                     refill(database)
                     # Elsewhere than the round before, whose last requests may still be at work.
                     first = (first + RUNS // 3 + 1) % RUNS
-                    before = cpu_seconds(process.pid)
-                    commands = counter.info("stats")["total_commands_processed"]
+                    cpu, reads = cpu_seconds(process.pid), reads_of(cache)
                     requests, rate, p50, p99 = load(port, operation, first, seconds)
-                    commands = counter.info("stats")["total_commands_processed"] - commands - 1
+                    cpu, reads = cpu_seconds(process.pid) - cpu, reads_of(cache) - reads - 1
                     if number >= 0:
                         of = figures[name][operation]
-                        of.cpu.append((cpu_seconds(process.pid) - before) / requests * 1e6)
+                        of.cpu.append(cpu / requests * 1e6)
                         of.per_second.append(rate)
                         of.p50.append(p50)
                         of.p99.append(p99)
-                        of.commands.append(commands / requests)
+                        of.round_trips.append(reads / requests)
+            print(f"Round {number + 1} of {rounds} is done.", file=sys.stderr)
     return figures
+
+
+def reads_of(cache: redis.Redis) -> int:
+    """Return how often Redis has read from its clients: once for each round trip."""
+    return cache.info("stats")["total_reads_processed"]
 
 
 def refill(database: psycopg.Connection) -> None:
     database.execute(FILL_RUNS, {"prefix": "bench", "user": 1, "count": RUNS})
 
 
-def prepare(server_url: str) -> str:
-    """Make the database anew; return its URL."""
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {DATABASE}")
-    url = f"{server_url.rpartition('/')[0]}/{DATABASE}"
+def require_programs() -> None:
+    """Exit with one line where a program is not installed."""
+    for program in ("redis-server", "wrk"):
+        if shutil.which(program) is None:
+            sys.exit(f"{program} is not installed, and the benchmark needs it.")
+
+
+def prepare(name: str) -> str:
+    """Make the database ``name`` anew, with runs of two people; return its URL.
+
+    Exits with one line where there is no PostgreSQL.
+    """
+    try:
+        connection = psycopg.connect(SERVER_URL, autocommit=True)
+    except psycopg.OperationalError as error:
+        sys.exit(f"PostgreSQL does not answer (DATABASE_URL names it): {error}".splitlines()[0])
+    with connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name}")
+    url = f"{SERVER_URL.rpartition('/')[0]}/{name}"
     env = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     subprocess.run(command, cwd=ROOT, env=env, check=True)  # noqa: S603
@@ -216,38 +277,65 @@ def prepare(server_url: str) -> str:
     return url
 
 
-def table(figures: dict[str, dict], names: list[str]) -> Iterator[str]:
+def ratios(figures: dict[str, dict[str, Figures]], name: str, operation: str) -> list[float]:
+    """Return what the peer cost in each round, in requests of the first peer."""
+    unit = next(iter(figures.values()))[operation].cpu
+    return [cpu / one for cpu, one in zip(figures[name][operation].cpu, unit, strict=True)]
+
+
+def table(figures: dict[str, dict[str, Figures]], operations: list[str]) -> Iterator[str]:
     """The table, in Markdown: medians, and ratios to the first peer with their spread."""
-    yield "| | operation | CPU/request | ratio | spread | requests/s | p50 | p99 | cache commands |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-    for operation in OPERATIONS:
-        unit = figures[names[0]][operation].cpu
-        for name in names:
-            of = figures[name][operation]
-            ratios = [cpu / one for cpu, one in zip(of.cpu, unit, strict=True)]
+    yield "| | | CPU | ratio | spread | requests/s | p50 | p99 | SQL | cache |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    for operation in operations:
+        for name, of in ((name, figures[name][operation]) for name in figures):
+            ratio = ratios(figures, name, operation)
             yield (
-                f"| {name} | {operation.upper()} | {statistics.median(of.cpu):.0f} µs "
-                f"| **{statistics.median(ratios):.2f}** | {min(ratios):.2f} to {max(ratios):.2f} "
+                f"| {operation} | {name} | {statistics.median(of.cpu):.0f} µs "
+                f"| **{statistics.median(ratio):.2f}** | {min(ratio):.2f} to {max(ratio):.2f} "
                 f"| {statistics.median(of.per_second):.0f} | {statistics.median(of.p50):.1f} ms "
-                f"| {statistics.median(of.p99):.1f} ms | {statistics.median(of.commands):.1f} |"
+                f"| {statistics.median(of.p99):.1f} ms | {of.statements:.0f} "
+                f"| {statistics.median(of.round_trips):.1f} |"
             )
+
+
+def verdicts(figures: dict[str, dict[str, Figures]], operations: list[str]) -> Iterator[str]:
+    """One line for each limit: whether it is met."""
+    for operation in operations:
+        if APP in figures:
+            ratio = statistics.median(ratios(figures, APP, operation))
+            met = "met" if ratio <= MOST[operation] else "MISSED"
+            yield f"{operation}: {ratio:.2f}, at most {MOST[operation]}: {met}"
+        for name, other in MUST_BE_BELOW.items():
+            if figures.keys() >= {name, other}:
+                ours, theirs = (
+                    statistics.median(ratios(figures, peer, operation)) for peer in (name, other)
+                )
+                met = "met" if ours < theirs else "MISSED"
+                yield f"{operation}: {name} {ours:.2f}, below {other} {theirs:.2f}: {met}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="of load in each round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=2, help="of load in each round")
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--operations", nargs="*", choices=OPERATIONS, default=OPERATIONS)
     options = parser.parse_args()
-    server_url = os.environ.get("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres")
-    url = prepare(server_url)
-    with tempfile.TemporaryDirectory():
-        figures = measure(options.rounds, options.seconds, options.peers, url)
-    packages = "django djangorestframework django-ratelimit psycopg redis gunicorn django-ninja"
-    packages += " fastapi sqlalchemy asyncpg uvicorn"
+    require_programs()
+    url = prepare(DATABASE)
+    figures = measure(options.rounds, options.seconds, options.peers, options.operations, url)
+    packages = "django djangorestframework django-ratelimit psycopg django-redis redis hiredis"
+    packages += " gunicorn django-ninja fastapi sqlalchemy asyncpg uvicorn"
     versions = ", ".join(f"{name} {version(name)}" for name in packages.split())
-    print("\n".join(table(figures, options.peers)))
-    print(f"\nPython {platform.python_version()}, {versions}; {options.rounds} rounds.")
+    with psycopg.connect(url) as connection:
+        server = connection.info.server_version // 10000
+    print("\n".join(table(figures, options.operations)))
+    print(
+        f"\nMedians of {options.rounds} rounds of {options.seconds} seconds. "
+        f"Python {platform.python_version()}, PostgreSQL {server}, {versions}."
+    )
+    print("\n" + "\n".join(verdicts(figures, options.operations)))
 
 
 if __name__ == "__main__":

@@ -21,4 +21,11 @@ INSTALLED_APPS = [
 MIDDLEWARE = []
 ROOT_URLCONF = f"benchmarks.peers.{os.environ.get('PEER', 'actor_runs_app')}"
 LOGGING_CONFIG = None
+# Counting takes it a third of the time that Django's own backend for Redis needs.
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"),
+    }
+}
 RATELIMIT_ENABLE = os.environ.get("LIMITS", "1") == "1"

@@ -24,7 +24,8 @@ from sqlalchemy.orm import declarative_base
 
 FINISHED = ("SUCCEEDED", "FAILED", "TIMED-OUT", "ABORTED")
 URL = os.environ["DATABASE_URL"].replace("postgres://", "postgresql+asyncpg://")
-engine = create_async_engine(URL, pool_size=20)
+# Looks whether a connection still lives, as Django's CONN_HEALTH_CHECKS does for the others.
+engine = create_async_engine(URL, pool_size=20, pool_pre_ping=True)
 session_maker = async_sessionmaker(engine, expire_on_commit=False)
 Base = declarative_base()
 
