@@ -158,7 +158,16 @@ def load(port: int, operation: str, first: int, seconds: int) -> tuple[int, floa
         "FIRST": str(first),
         "RUNS": str(RUNS),
     }
-    command = ["wrk", "-t1", "-c4", f"-d{seconds}s", "-s", str(ROOT / "benchmarks" / "load.lua")]
+    command = [
+        "wrk",
+        "-t1",
+        "-c4",
+        f"-d{seconds}s",
+        "--timeout",
+        "30s",
+        "-s",
+        str(ROOT / "benchmarks" / "load.lua"),
+    ]
     command.append(f"http://127.0.0.1:{port}")
     output = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout  # noqa: S603
     line = next(line for line in output.splitlines() if line.startswith("RESULT"))

@@ -11,6 +11,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
 from rest_framework.authtoken.models import Token
 
@@ -21,12 +22,15 @@ from actor_runs.models import Run, RunStatus
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host: needs the models and settings of settings_host")
     config.addinivalue_line("markers", "plain: needs that no model refers to runs")
+    config.addinivalue_line("markers", "postgresql: needs PostgreSQL's own words")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave to the other configuration what this one cannot run."""
-    elsewhere = "plain" if apps.is_installed("tests.host") else "host"
-    left_out = [item for item in items if item.get_closest_marker(elsewhere)]
+    """Leave to other configurations what this one cannot run."""
+    elsewhere = {"plain" if apps.is_installed("tests.host") else "host"}
+    if connection.vendor != "postgresql":
+        elsewhere.add("postgresql")
+    left_out = [item for item in items if any(map(item.get_closest_marker, elsewhere))]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
