@@ -126,9 +126,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         Having waited for a row, a database checks the conditions on that row again, but not
         those that it already answered in a subquery or a join.
         """
-        if self.query.distinct_fields or self._fields is not None:
-            raise TypeError("Runs cannot be deleted after distinct(*fields) or values().")
         runs: Any = self.filter().order_by().select_related(None)
+        if runs.query.distinct_fields or runs._fields is not None:
+            raise TypeError("Runs cannot be deleted after distinct(*fields) or values().")
         runs._for_write = True
         runs = runs.using(runs.db)
         tables = sum(1 for uses in runs.query.alias_refcount.values() if uses)
