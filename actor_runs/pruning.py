@@ -24,7 +24,7 @@ logger = logging.getLogger("actor_runs")
 
 # A batch costs a COMMIT, for which disks need longer than for the runs in it; whoever wants one
 # of its rows waits for its end, and runs that have to be read are in memory until then.
-BATCH_SIZE = 5000
+BATCH_SIZE = 10_000
 BATCH_SIZE_WHERE_READ = 1000
 MOST_IN_BATCH = 10_000
 OWNERS_REMEMBERED = 10_000
@@ -72,7 +72,7 @@ def prune(
     ``failed_older_than`` is the age for FAILED runs, where theirs is to be another.
     ``keep_last``: that many finished runs of each owner stay, those that finished last, whatever
     else ``runs`` is limited to. At most ``batch_size`` runs go in one transaction: by default
-    5000, and 1000 where somebody listens or something hangs on runs.
+    10000, and 1000 where somebody listens or something hangs on runs.
     ``max_runtime``: no batch is begun after that time. ``dry_run``: nothing is deleted, and the
     result says what would be. ``on_batch`` is called after each batch with the result so far.
 
