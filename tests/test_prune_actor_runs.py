@@ -311,6 +311,27 @@ def test_signals_fire_once_for_each_run_where_somebody_listens(alice):
     assert left() == {stays.pk}
 
 
+@pytest.mark.parametrize(
+    ("listens", "batches"),
+    [(True, [1000, 1001]), pytest.param(False, [1001], marks=pytest.mark.plain)],
+)
+def test_batches_are_smaller_where_runs_are_read(alice, listens, batches):
+    many(alice, 1001)
+    deleted: list[int] = []
+
+    def listen(**kwargs: Any) -> None:
+        pass
+
+    if listens:
+        post_delete.connect(listen, sender=Run)
+    try:
+        Run.objects.prune(30 * DAY, on_batch=lambda result: deleted.append(result.deleted))
+    finally:
+        post_delete.disconnect(listen, sender=Run)
+
+    assert deleted == batches
+
+
 @pytest.mark.plain
 @pytest.mark.parametrize("keep_last", [0, 1])
 def test_no_run_is_loaded_where_nobody_listens(alice, keep_last):
