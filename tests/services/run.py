@@ -1,7 +1,8 @@
 """The whole suite on every database and cache in turn: `make test-services`.
 
-    python -m tests.services.run [COMBINATION ...]
+    python -m tests.services.run [--quick] [COMBINATION ...]
 
+``--quick``, for CI: only those files of the suite that a database or a cache can decide.
 Starts no server: start_servers.sh beside this file does. The environment says where they are:
 POSTGRESQL_URL, MARIADB_URL, REDIS_URL (these without a database's name or number) and
 MEMCACHED_URL. RACE_ROUNDS is how often each race is run.
@@ -18,6 +19,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,10 +45,18 @@ def services(settings: str, *names: str) -> Job:
 
 
 # What starts a demo, a client or a build of its own tests no database, and `make test` runs it.
-APART = ("clients", "demo", "npm_client", "openapi", "package")
-WITHOUT_THOSE = tuple(f"--ignore=tests/test_{name}.py" for name in APART)
-PLAIN = Job("tests.settings", ("tests", *WITHOUT_THOSE))
-HOST = Job("tests.settings_host", ("tests", *WITHOUT_THOSE))
+APART = ("api_page", "clients", "demo", "npm_client", "openapi", "package")
+WHOLE = ("tests", *(f"--ignore=tests/test_{name}.py" for name in APART))
+PLAIN = Job("tests.settings", WHOLE)
+HOST = Job("tests.settings_host", WHOLE)
+# What databases and caches have opinions of their own about.
+QUICK = tuple(
+    f"tests/test_{name}.py"
+    for name in (
+        *("authentication", "fields", "filters", "models", "pagination", "prune_actor_runs"),
+        *("querysets", "races", "statements", "throttling", "validators"),
+    )
+)
 RACES = (services("settings", "race_processes"), services("settings_host", "race_processes"))
 REPLICA = services("settings_replica", "replica")
 
@@ -126,7 +136,7 @@ def what_is_missing(combinations: tuple[Combination, ...]) -> str | None:
     return None
 
 
-def run(combination: Combination) -> list[subprocess.CompletedProcess[str]]:
+def run(combination: Combination, quick: bool) -> list[subprocess.CompletedProcess[str]]:
     """Run the jobs one after the other; they share a database."""
     env = {
         **os.environ,
@@ -138,12 +148,13 @@ def run(combination: Combination) -> list[subprocess.CompletedProcess[str]]:
         env["DATABASE_URL"] = combination.database_url
     finished = []
     for job in combination.jobs:
+        paths = QUICK if quick and job.paths == WHOLE else job.paths
         command = [sys.executable, "-m", "pytest", "--quiet", "--tb=short", "--color=no"]
-        command += ["-p", "no:cacheprovider", "--ds", job.settings, *job.paths]
+        command += ["-p", "no:cacheprovider", "--ds", job.settings, *paths]
         finished.append(
             subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         )
-        print(f"{combination.name}: {job.settings} {' '.join(job.paths)}", flush=True)
+        print(f"{combination.name}: {job.settings} {' '.join(paths)}", flush=True)
         print(finished[-1].stdout, flush=True)
         if finished[-1].returncode:
             print(finished[-1].stderr, flush=True)
@@ -160,14 +171,16 @@ def main() -> None:
     names = [combination.name for combination in COMBINATIONS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("combinations", nargs="*", metavar="COMBINATION", help=", ".join(names))
-    chosen = parser.parse_args().combinations or names
+    parser.add_argument("--quick", action="store_true", help="a part of the suite, for CI")
+    options = parser.parse_args()
+    chosen = options.combinations or names
     if unknown := set(chosen) - set(names):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     combinations = tuple(one for one in COMBINATIONS if one.name in chosen)
     if missing := what_is_missing(combinations):
         sys.exit(f"make test-services: {missing} tests/services/start_servers.sh starts it.")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        results = list(pool.map(run, combinations))
+        results = list(pool.map(run, combinations, repeat(options.quick)))
     print("| database | cache | passed | failed |")
     print("| --- | --- | --- | --- |")
     well = True
