@@ -27,7 +27,7 @@ test: $(READY) ## Run the test suite in both configurations, and print its cover
 
 test-services: $(READY) ## Run the suite on PostgreSQL, MariaDB and SQLite, with Redis and memcached
 	$(BIN)/python -m pip install --quiet --requirement tests/services/requirements.txt
-	$(BIN)/python -m tests.services.run
+	$(BIN)/python -m tests.services.run $(if $(QUICK),--quick)
 
 test-hosts: build ## Install the wheel into blank projects with other kinds of tokens
 	$(BIN)/python -m tests.hosts dist/*.whl
