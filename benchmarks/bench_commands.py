@@ -331,7 +331,7 @@ class Bench:
             subprocess.run(command, cwd=ROOT, env=self.env, check=True)  # noqa: S603
 
     def limit(self, name: str, value: float, most: float, unit: str) -> None:
-        self.rows[f"{name} (at most {most:.0f}{unit})"] = f"{value:.1f}{unit}"
+        self.rows[f"{name} (at most {most:.0f}{unit})"] = f"{round(value, 1):g}{unit}"
         if value > most:
             self.broken.append(f"{self.database.title}: {name}: {value:.1f}, not {most:.1f}{unit}")
 
