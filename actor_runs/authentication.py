@@ -33,14 +33,11 @@ class BearerTokenAuthentication(TokenAuthentication):
         if "\x00" in key:
             raise AuthenticationFailed  # PostgreSQL would refuse the query
         tokens = model.objects.using(router.db_for_write(model)).select_related("user")
-        try:
-            token = tokens.get(key=key)
-        except model.DoesNotExist:
-            raise AuthenticationFailed from None
-        # MariaDB finds a key in other letters' case.
-        if not constant_time_compare(token.key, key) or not token.user.is_active:
-            raise AuthenticationFailed
-        return token.user, token
+        for token in tokens.filter(key=key):
+            # MariaDB finds a key in other letters' case.
+            if constant_time_compare(token.key, key) and token.user.is_active:
+                return token.user, token
+        raise AuthenticationFailed
 
 
 class QueryTokenAuthentication(BearerTokenAuthentication):
