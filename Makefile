@@ -40,7 +40,7 @@ fuzz: $(READY) ## Send a real server what nobody would, for FUZZ_SECONDS (120)
 	$(BIN)/python -m pip install --quiet --requirement tests/fuzz/requirements.txt
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
-bench: $(READY) ## Measure what a request costs, beside what a team would write (6 minutes)
+bench: $(READY) ## Measure what a request costs, beside what a team would write (8 minutes)
 	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.bench_http
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from benchmarks.bench_http import SERVER_URL, free_port, prepare, server_command, started
+from benchmarks.bench_http import drop, free_port, prepare, server_command, started
 
 DATABASE = "actor_runs_bench_growth"
 TOKEN = "bench-token-many"  # noqa: S105
@@ -156,8 +156,7 @@ def main() -> None:
             SELECT pg_size_pretty(pg_relation_size('actor_runs_run')) || ' and '
                 || pg_size_pretty(pg_indexes_size('actor_runs_run')) || ' of indexes'
         """).fetchone() or ("",)
-    with psycopg.connect(SERVER_URL, autocommit=True) as server:
-        server.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+    drop(DATABASE)
     print("| request | " + " | ".join(f"{size:,} runs" for size in sizes) + " |")
     print("| --- |" + " --- |" * len(sizes))
     for name, row in results.items():

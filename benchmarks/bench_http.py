@@ -268,17 +268,21 @@ def require_programs() -> None:
             sys.exit(f"{program} is not installed, and the benchmark needs it.")
 
 
+def drop(name: str) -> None:
+    with psycopg.connect(SERVER_URL, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
 def prepare(name: str) -> str:
     """Make the database ``name`` anew, with runs of two people; return its URL.
 
     Exits with one line where there is no PostgreSQL.
     """
     try:
-        connection = psycopg.connect(SERVER_URL, autocommit=True)
+        drop(name)
     except psycopg.OperationalError as error:
         sys.exit(f"PostgreSQL does not answer (DATABASE_URL names it): {error}".splitlines()[0])
-    with connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    with psycopg.connect(SERVER_URL, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     url = f"{SERVER_URL.rpartition('/')[0]}/{name}"
     env = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
@@ -345,6 +349,7 @@ def main() -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in packages.split())
     with psycopg.connect(url) as connection:
         server = connection.info.server_version // 10000
+    drop(DATABASE)
     print("\n".join(table(figures, options.operations)))
     print(
         f"\nMedians of {options.rounds} rounds of {options.seconds} seconds. "

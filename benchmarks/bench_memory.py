@@ -18,6 +18,7 @@ import psycopg
 
 from benchmarks.bench_http import (
     RUNS,
+    drop,
     free_port,
     load,
     prepare,
@@ -67,6 +68,7 @@ def main() -> None:
             if done >= printed:
                 print(f"{done:7,} requests: {resident(server.pid):.1f} MiB", flush=True)
                 printed += requests // 10
+    drop(DATABASE)
 
 
 if __name__ == "__main__":

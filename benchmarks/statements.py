@@ -41,6 +41,7 @@ class Relay(socketserver.StreamRequestHandler):
                 body = self.rfile.read(struct.unpack("!I", size)[0] - 4)
                 self.server.count += kind in (QUERY, EXECUTE)
                 upstream.sendall(kind + size + body)
+            upstream.shutdown(socket.SHUT_RDWR)  # which ends the other thread
 
     def first_message(self) -> tuple[tuple[int, int], bytes]:
         length, code = struct.unpack("!II", self.rfile.read(8))
