@@ -16,8 +16,9 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.bench_growth import fill
-from benchmarks.bench_http import prepare
+from benchmarks.bench_http import drop, prepare
 
+DATABASE = "actor_runs_bench_admin"
 REPEAT = 7
 LIST = "/admin/actor_runs/run/"
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 1_000_000])
     sizes = sorted(parser.parse_args().sizes)
-    url = prepare("actor_runs_bench_admin")
+    url = prepare(DATABASE)
     os.environ |= {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "project.settings"}
 
     import django
@@ -86,6 +87,8 @@ def main() -> None:
                     sys.exit(f"{page} answered {response.status_code}.")
             figures.setdefault(name, []).append(f"{statistics.median(taken):.0f} ms")
             figures[name].append(str(len(queries)))
+    connection.close()
+    drop(DATABASE)
     print("| page |" + "".join(f" {size:,} runs | statements |" for size in sizes))
     print("| --- |" + " --- | --- |" * len(sizes))
     for name, row in figures.items():
