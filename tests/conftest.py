@@ -6,22 +6,29 @@ import json
 import shutil
 import sys
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import connection
-from django.test import Client
+from django.test import AsyncClient, Client
+from django.test.client import FakePayload
 from rest_framework.authtoken.models import Token
 
 from actor_runs.conf import conf
 from actor_runs.models import Run, RunStatus
 
+BY_ASGI = settings.SETTINGS_MODULE == "tests.services.settings_asgi"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host: needs the models and settings of settings_host")
     config.addinivalue_line("markers", "plain: needs that no model refers to runs")
+    config.addinivalue_line("markers", "wsgi: needs what ASGI does not have")
     config.addinivalue_line("markers", "postgresql: needs PostgreSQL's own words")
 
 
@@ -30,6 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     elsewhere = {"plain" if apps.is_installed("tests.host") else "host"}
     if connection.vendor != "postgresql":
         elsewhere.add("postgresql")
+    if BY_ASGI:
+        elsewhere.add("wsgi")
     left_out = [item for item in items if any(map(item.get_closest_marker, elsewhere))]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
@@ -124,11 +133,39 @@ def run(alice: Any) -> Run:
     return Run.objects.create(user=alice, status=RunStatus.SUCCEEDED)
 
 
+class ASGIClient(AsyncClient):
+    """Django's client for ASGI, called as the one for WSGI is."""
+
+    def generic(  # type: ignore[override]
+        self, method: str, path: str, body: bytes | str, content_type: str, **meta: Any
+    ) -> Any:
+        url = urlsplit(path)
+        body = body.encode() if isinstance(body, str) else body
+        address = meta.pop("REMOTE_ADDR", "127.0.0.1")
+        named = {"host": "testserver"}
+        if body:
+            named |= {"content-length": str(len(body)), "content-type": content_type}
+        if "CONTENT_TYPE" in meta:
+            named["content-type"] = meta.pop("CONTENT_TYPE")
+        assert all(name.startswith("HTTP_") for name in meta), f"needs the mark wsgi: {meta}"
+        named |= {name[5:].replace("_", "-").lower(): value for name, value in meta.items()}
+        return async_to_sync(self.request)(
+            method=method,
+            path=unquote(url.path),
+            query_string=url.query,
+            client=[address, 0] if address else None,
+            headers=[
+                (name.encode(), value.encode("latin-1", "replace")) for name, value in named.items()
+            ],
+            _body_file=FakePayload(body),
+        )
+
+
 class API:
     """Requests to the app, through Django's own client and middleware."""
 
     def __init__(self) -> None:
-        self.client = Client(raise_request_exception=False)
+        self.client: Any = (ASGIClient if BY_ASGI else Client)(raise_request_exception=False)
 
     def __call__(
         self,

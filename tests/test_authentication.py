@@ -366,6 +366,7 @@ def test_a_session_beside_tokens(api, alice, bob, run, configure):
     assert api.get(f"/{run.pk}", user=bob).status_code == 403
 
 
+@pytest.mark.wsgi
 def test_the_user_of_the_server(api, alice, run, configure, settings):
     settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.RemoteUserBackend"]
     configure(AUTHENTICATION_CLASSES=[REMOTE])

@@ -58,6 +58,17 @@ QUICK = tuple(
     )
 )
 RACES = (services("settings", "race_processes"), services("settings_host", "race_processes"))
+# What speaks HTTP, once more by ASGI.
+ASGI = Job(
+    "tests.services.settings_asgi",
+    tuple(
+        f"tests/test_{name}.py"
+        for name in (
+            *("authentication", "authorization", "filters", "pagination", "permissions"),
+            *("serializers", "throttling", "views"),
+        )
+    ),
+)
 REPLICA = services("settings_replica", "replica")
 
 
@@ -86,6 +97,7 @@ COMBINATIONS = (
             HOST,
             *RACES,
             services("settings", "rate_limits_across_processes", "topology", "asgi"),
+            ASGI,
             services("settings_host", "faults"),
             REPLICA,
         ),
