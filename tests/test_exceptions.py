@@ -351,6 +351,13 @@ def missing(model: type[models.Model]) -> Iterator[None]:
         rename(f"{table}_elsewhere", table)
 
 
+def disconnect() -> None:
+    """Close the connection, and those that a pool keeps for others."""
+    connection.close()
+    if connection.vendor == "postgresql":
+        connection.close_pool()
+
+
 @contextmanager
 def locked(run: Run) -> Iterator[None]:
     """Another connection has written to the run and is not done, and nobody waits for long."""
@@ -370,23 +377,25 @@ def locked(run: Run) -> Iterator[None]:
     finally:
         other.rollback()
         other.close()
-        connection.close()
+        disconnect()
 
 
 @contextmanager
 def unreachable(directory: Path) -> Iterator[None]:
     """The database is where nobody answers."""
-    elsewhere = {"NAME": str(directory / "missing" / "db.sqlite3")}
+    elsewhere: dict[str, Any] = {"NAME": str(directory / "missing" / "db.sqlite3")}
     if connection.vendor != "sqlite":
         elsewhere = {"HOST": "127.0.0.1", "PORT": "1"}
     settings = connection.settings_dict
+    if settings["OPTIONS"].get("pool"):
+        elsewhere["OPTIONS"] = {**settings["OPTIONS"], "pool": {"timeout": 0.1}}
     before = {key: settings[key] for key in elsewhere}
-    connection.close()
+    disconnect()
     settings.update(elsewhere)
     try:
         yield
     finally:
-        connection.close()
+        disconnect()
         settings.update(before)
 
 

@@ -263,8 +263,9 @@ def test_chunks_without_end_are_read_no_further_than_the_limit(api, settings, al
 
 
 @pytest.fixture
-def connections_end_with_requests() -> Iterator[None]:
-    """Under ASGI each request has a thread of its own, and leaves its connection behind."""
+def connections_end_with_requests(settings: Any) -> Iterator[None]:
+    """Under ASGI each request has a thread of its own, and leaves its connections behind."""
+    settings.RATELIMIT_ENABLE = False  # which has one with the cache
 
     def close(**kwargs: Any) -> None:
         connections.close_all()
