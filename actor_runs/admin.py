@@ -12,7 +12,7 @@ from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten_fieldsets, quote, unquote
-from django.contrib.admin.widgets import AdminTextInputWidget
+from django.contrib.admin.widgets import AdminTextInputWidget, AutocompleteSelect
 from django.contrib.auth import get_user_model
 from django.core.exceptions import (
     BadRequest,
@@ -80,7 +80,10 @@ def badge(status: str) -> str:
 
 def in_zone(moment: datetime.datetime) -> datetime.datetime:
     """Return a time in the viewer's zone. Without ``USE_TZ`` there is one zone for all."""
-    return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    try:
+        return timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    except OverflowError:  # at the calendar's ends
+        return moment
 
 
 def exactly(moment: datetime.datetime | None) -> str:
@@ -133,6 +136,21 @@ def owners(model: type[models.Model], term: str) -> Any:
             # subquery, they read runs until they have a page full, which is soon with many.
             return listed if len(listed) <= OWNERS_LISTED else keys
     return []
+
+
+class OwnerSelect(AutocompleteSelect):
+    """Django's, which asks the database for what was sent even where it can be no key."""
+
+    def optgroups(self, name: str, value: Any, attrs: Any = None) -> Any:
+        return super().optgroups(name, [each for each in value if self._can_be_key(each)], attrs)
+
+    def _can_be_key(self, value: str) -> bool:
+        key = self.field.target_field
+        try:
+            key.run_validators(key.to_python(value))
+        except ValidationError:
+            return False
+        return True
 
 
 class BoundedPaginator(Paginator):
@@ -385,6 +403,8 @@ class RunAdmin(admin.ModelAdmin):
         ):
             # The widget for raw IDs links to pages that this viewer may not see.
             kwargs.setdefault("widget", AdminTextInputWidget())
+        elif db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", OwnerSelect(db_field, self.admin_site))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_object(

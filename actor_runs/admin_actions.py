@@ -79,7 +79,7 @@ def delete_selected(
     if not confirmed:
         return ask(modeladmin, request, finished, tally, until)
     for ids in deletable(modeladmin, request, finished, tally):
-        delete(modeladmin, request, ids, tally)
+        delete(modeladmin, request, ids, moment, tally)
     report(modeladmin, request, tally)
     return None
 
@@ -165,13 +165,17 @@ def parted(
 
 
 def delete(
-    modeladmin: admin.ModelAdmin, request: HttpRequest, ids: list[str], tally: Tally
+    modeladmin: admin.ModelAdmin,
+    request: HttpRequest,
+    ids: list[str],
+    moment: datetime.datetime,
+    tally: Tally,
 ) -> None:
-    """Delete and log these runs, or where one of them must stay after all, the others."""
+    """Delete and log these runs, if they finished by then; where one must stay, the others."""
     using = router.db_for_write(Run)
 
     def attempt() -> Any:
-        chosen = Run.objects.using(using).filter(pk__in=ids)
+        chosen = Run.objects.using(using).filter(pk__in=ids, finished_at__lte=moment)
         with transaction.atomic(using=using):
             held: Any = list(chosen.finished().locked().order_by("pk"))
             chosen.filter(pk__in=[run.pk for run in held]).delete_finished()
@@ -187,7 +191,7 @@ def delete(
             tally.keep(protectors(exc))
             return
         for half in halves(ids):
-            delete(modeladmin, request, half, tally)
+            delete(modeladmin, request, half, moment, tally)
         return
     for run in gone:
         log_deletion(run, request.user)

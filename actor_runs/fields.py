@@ -76,7 +76,7 @@ class MillisecondDateTimeField(models.DateTimeField):
 
     def validate(self, value: Any, model_instance: Any) -> None:
         super().validate(value, model_instance)
-        if timezone.is_naive(value):
+        if value is not None and timezone.is_naive(value):
             try:
                 aware = timezone.make_aware(value, timezone.get_default_timezone())
                 aware.astimezone(datetime.timezone.utc)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl
 
-from django.conf import settings
+from django.db import connections
 from django.utils import timezone
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
@@ -108,16 +108,20 @@ class QueryParameters:
         return match
 
 
-def as_stored(moment: datetime.datetime) -> datetime.datetime:
-    """Return a moment in UTC as the database compares it: naive where ``USE_TZ`` is off."""
-    if settings.USE_TZ:
-        return moment
+def as_stored(moment: datetime.datetime, using: str) -> datetime.datetime:
+    """Return a moment in UTC as the database ``using`` compares it: naive without ``USE_TZ``."""
+    # None without USE_TZ; UTC with it, unless the host has set another for the database.
+    zone = connections[using].timezone
     try:
-        return timezone.make_naive(moment, timezone.get_default_timezone())
+        local = moment.astimezone(zone or timezone.get_default_timezone())
     except OverflowError:
         # Within a day of the calendar's ends: no run lies beyond them.
+        if zone is not None:
+            day = datetime.timedelta(days=1)
+            return moment + day if moment.year == datetime.MINYEAR else moment - day
         earliest = moment.year == datetime.MINYEAR
         return datetime.datetime.min if earliest else datetime.datetime.max
+    return local if zone is not None else local.replace(tzinfo=None)
 
 
 class RunFilter(BaseFilterBackend):
@@ -131,7 +135,7 @@ class RunFilter(BaseFilterBackend):
         if statuses is not None:
             queryset = queryset.filter(status__in=statuses)
         if after is not None:
-            queryset = queryset.filter(started_at__gte=as_stored(after))
+            queryset = queryset.filter(started_at__gte=as_stored(after, queryset.db))
         if before is not None:
-            queryset = queryset.filter(started_at__lte=as_stored(before))
+            queryset = queryset.filter(started_at__lte=as_stored(before, queryset.db))
         return queryset

@@ -12,8 +12,8 @@ logger = logging.getLogger("actor_runs")
 
 
 def log_deletion(run: Run, user: Any) -> None:
-    """Log which run is gone, whose it was, who deleted it and the status that it had: one INFO
-    line, with the same as structured ``extra``.
+    """Log which run is gone, whose it was, who deleted it and the status that it had when it was
+    read: one INFO line, with the same as structured ``extra``.
     """
     logger.info(
         "Run %s of %s deleted by user %s",

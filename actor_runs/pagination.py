@@ -23,7 +23,9 @@ class RunPagination(BasePagination):
         # One row more than asked for: where it is not there, the total is known.
         rows = list(queryset.order_by(*order)[self.offset : self.offset + self.limit + 1])
         is_last = len(rows) <= self.limit and (rows or not self.offset)
-        self.total = self.offset + len(rows) if is_last else queryset.count()
+        seen = self.offset + len(rows)
+        # What was deleted since the rows were read still counts, as it is on the page.
+        self.total = seen if is_last else max(queryset.count(), seen if rows else 0)
         return rows[: self.limit]
 
     def get_paginated_response(self, data: list[Any]) -> Response:

@@ -71,7 +71,7 @@ def prune(
 
     ``failed_older_than`` is the age for FAILED runs, where theirs is to be another.
     ``keep_last``: that many finished runs of each owner stay, those that finished last, whatever
-    else ``runs`` is limited to. At most ``batch_size`` runs go in one transaction: by default
+    else ``runs`` is limited to. ``batch_size`` runs go in one transaction: by default
     10000, and 1000 where somebody listens or something hangs on runs.
     ``max_runtime``: no batch is begun after that time. ``dry_run``: nothing is deleted, and the
     result says what would be. ``on_batch`` is called after each batch with the result so far.
@@ -158,13 +158,14 @@ def _batches(
         # They are deleted by ID, and a statement takes only so many parameters.
         most = connections[due.db].features.max_query_params
         batch_size = min(batch_size, most // 2) if most else batch_size
-    is_kept = _newest_of_owners(due, keep_last)
     ahead = due.order_by("finished_at", "pk")
     left = ahead
     while rows := _candidates(left[:batch_size] if whole else left[:1], *owner):
         if not whole:
             end = _candidates(left[batch_size - 1 : batch_size])
             rows += end or _candidates(left.reverse()[:1])
+        # Asked anew for each batch: the API deletes and resurrects meanwhile.
+        is_kept = _newest_of_owners(due, keep_last)
         if batch := [row for row in rows if not (keep_last and is_kept(row))]:
             yield batch
         # By key, not by offset: some of what is behind may have stayed.

@@ -75,7 +75,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         """
         runs = self._for_deletion()
         with transaction.atomic(using=runs.db):
-            held: list[Any] = list(runs.locked().order_by("pk"))
+            held = runs._held()
             for run in held:
                 if not run.is_finished:
                     raise RunNotFinished(run.pk, run.status)
@@ -96,7 +96,7 @@ class RunQuerySet(models.QuerySet["Run"]):
             self._result_cache = None
             return deleted
         with transaction.atomic(using=runs.db):
-            held: list[Any] = list(runs.locked().order_by("pk"))
+            held = runs._held()
             self._collect_and_delete(held, using=runs.db)
         self._result_cache = None
         return len(held)
@@ -106,8 +106,10 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     @property
     def can_be_deleted_at_once(self) -> bool:
-        """Whether nothing hangs on runs and nobody listens, so that none has to be read."""
-        return Collector(using=self.db).can_fast_delete(self)
+        """Whether one statement deletes these runs, so that none has to be read: nothing hangs
+        on them, nobody listens, and all conditions are on their own rows.
+        """
+        return self._stand_alone and Collector(using=self.db).can_fast_delete(self)
 
     def prune(self, older_than: timedelta, **options: Any) -> PruneResult:
         """Delete those of these runs that finished more than ``older_than`` ago, in batches.
@@ -121,21 +123,32 @@ class RunQuerySet(models.QuerySet["Run"]):
     prune.alters_data = True  # type: ignore[attr-defined]
 
     def _for_deletion(self) -> Self:
-        """The same runs on the primary database, with all conditions on the runs' own table.
-
-        Having waited for a row, a database checks the conditions on that row again, but not
-        those that it already answered in a subquery or a join.
-        """
-        runs: Any = self.filter().order_by().select_related(None)
+        """The same runs on the primary database. Raises TypeError for what is no set of runs."""
+        runs: Any = self.filter()
         if runs.query.distinct_fields or runs._fields is not None:
             raise TypeError("Runs cannot be deleted after distinct(*fields) or values().")
+        runs = runs.order_by().select_related(None)
         runs._for_write = True
-        runs = runs.using(runs.db)
-        tables = sum(1 for uses in runs.query.alias_refcount.values() if uses)
-        if tables > 1 or runs.query.distinct or runs.query.group_by:
-            every: Any = self.model._base_manager
-            return every.using(runs.db).filter(pk__in=runs.values("pk"))
-        return runs
+        return runs.using(runs.db)
+
+    @property
+    def _stand_alone(self) -> bool:
+        """Whether all conditions are on the runs' own table, and each run is there once."""
+        tables = sum(1 for uses in self.query.alias_refcount.values() if uses)
+        return tables <= 1 and not self.query.distinct and not self.query.group_by
+
+    def _held(self) -> list[Any]:
+        """Lock these runs, in the order of their IDs, and return them as they are now.
+
+        Having waited for a row, a database checks the conditions on that row again, but not
+        those that it already answered in a subquery or a join: these are asked again.
+        """
+        if self._stand_alone:
+            return list(self.locked().order_by("pk"))
+        every: Any = self.model._base_manager.using(self.db)
+        held = list(every.filter(pk__in=self.values("pk")).locked().order_by("pk"))
+        still = set(self.values_list("pk", flat=True))
+        return [run for run in held if run.pk in still]
 
     def _collect_and_delete(self, held: list[Any], using: str) -> tuple[int, dict[str, int]]:
         """Delete runs that the caller holds locked, in Django's own way: signals, cascades."""

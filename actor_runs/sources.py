@@ -18,6 +18,8 @@ from django.core.exceptions import ValidationError
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
+from actor_runs.validators import text
+
 Record = tuple[Any, Any]
 
 # A page of the API, 1000 runs at most, fits in several times. Nothing larger is ever read.
@@ -196,8 +198,8 @@ class Platform:
         try:
             if self.total is None:
                 self.total = int(page["total"])
-            return [(item["id"], _moment(item["startedAt"])) for item in page["items"]]
-        except (KeyError, TypeError, ValueError):
+            return [(text(item["id"], "id"), _moment(item["startedAt"])) for item in page["items"]]
+        except (KeyError, OverflowError, TypeError, ValidationError, ValueError):
             raise PlatformError(_("The platform answered with what is no list of runs.")) from None
 
     def _run(self, run_id: str) -> Iterator[Record]:

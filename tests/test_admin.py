@@ -14,6 +14,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db.models.signals import pre_delete, pre_save
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.formats import date_format
@@ -610,6 +611,32 @@ def test_hostile_owners_are_an_error_of_the_form(editor, settings, value, urls):
         response = editor.post(f"{LIST}add/", {field: value})
         assert response.status_code == 200
         assert field in response.context["adminform"].form.errors
+
+
+@pytest.mark.parametrize("value", ["abc", "1.5", " ", "9" * 30])
+@pytest.mark.parametrize("field", ["user", "organization"])
+def test_hostile_owners_are_an_error_where_owners_are_looked_up(run, settings, field, value):
+    settings.ROOT_URLCONF = "tests.admin_site"
+    user = make_user("root", is_staff=True, is_superuser=True)
+    client = Client(headers={"accept-language": "en"})
+    client.force_login(user)
+    assert client.get(f"{LIST}add/", {field: value}).status_code == 200
+    for address in (f"{LIST}add/", page(run)):
+        response = client.post(address, {field: value})
+        assert response.status_code == 200
+        assert response.context["adminform"].form.errors
+
+
+@pytest.mark.parametrize("moment", [datetime.datetime.min, datetime.datetime.max])
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_a_run_at_the_calendars_ends_is_shown(viewer, alice, settings, moment, zone):
+    # Without USE_TZ the moment is one of the default zone, and must be one in UTC too.
+    utc = datetime.timezone.utc
+    moment = moment.replace(tzinfo=utc) if settings.USE_TZ else moment.replace(day=15)
+    run = Run.objects.create(user=alice, started_at=moment)
+    with timezone.override(zone):
+        assert run.pk in text(viewer.get(LIST))
+        assert viewer.get(page(run)).status_code == 200
 
 
 def test_only_who_may_add_can_add(run):

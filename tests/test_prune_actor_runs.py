@@ -196,6 +196,16 @@ def test_batches_of_any_size_take_all(alice, size):
     assert left() == {stays.pk}
 
 
+def test_the_last_are_those_that_are_the_last_at_that_moment(alice):
+    newest = many(alice, 8)[-2:]
+
+    def delete_the_newest(result: Any) -> None:
+        Run.objects.filter(pk__in=newest).delete_finished()
+
+    Run.objects.prune(30 * DAY, batch_size=1, keep_last=2, on_batch=delete_the_newest)
+    assert Run.objects.count() == 2
+
+
 @pytest.mark.parametrize("keep_last", [0, 1])
 def test_runs_whose_end_is_finer_than_a_millisecond_go_too(alice, keep_last):
     # As a host's own SQL writes it.

@@ -26,7 +26,7 @@ from django.db.models.signals import post_delete, pre_delete
 
 from actor_runs.exceptions import InvalidTransition, RunNotFinished
 from actor_runs.models import Run, RunStatus
-from tests.conftest import token_of
+from tests.conftest import join, token_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -427,6 +427,36 @@ def test_what_somebody_else_deletes_is_not_counted_twice(alice, others, heard, s
     assert (deleted if delete == "delete_finished" else deleted[1]["actor_runs.Run"]) == 2
     assert_gone(*run_ids)
     heard(*run_ids)
+
+
+@pytest.mark.parametrize("delete", ["delete", "delete_finished"])
+def test_a_run_that_goes_to_another_owner_is_not_the_former_ones_to_delete(
+    alice, bob, others, heard, delete
+):
+    run = make_run(alice)
+    by_name = Run.objects.filter(user__username="alice")
+    with transaction.atomic():
+        Run.objects.filter(pk=run.pk).update(user=bob)
+        deletion = others.start_and_wait_for_its_lock(lambda: getattr(by_name.all(), delete)())
+    deleted = deletion.result(PATIENCE)
+    assert (deleted if delete == "delete_finished" else deleted[0]) == 0
+    assert Run.objects.get(pk=run.pk).user == bob
+    heard()
+
+
+def test_a_run_that_goes_to_an_organization_of_the_callers_is_deleted_there(
+    api, alice, acme, others
+):
+    join(alice, acme)
+    run = make_run(alice)
+    token = token_of(alice)
+    with transaction.atomic():
+        Run.objects.filter(pk=run.pk).update(user=None, organization=acme)
+        answer = others.start_and_wait_for_its_lock(
+            lambda: api.delete(f"/{run.pk}", token=token).status_code
+        )
+    assert answer.result(PATIENCE) == 204
+    assert_gone(run.pk)
 
 
 def test_a_run_that_finishes_meanwhile_is_taken_or_left_but_counted_right(alice, others, shape):
