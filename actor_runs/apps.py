@@ -17,5 +17,5 @@ class ActorRunsConfig(AppConfig):
         checks.register(check_settings)
         checks.register(check_cache_is_shared, checks.Tags.caches, deploy=True)
         checks.register(check_cache_has_timeout, checks.Tags.caches, deploy=True)
-        if apps.is_installed("drf_spectacular"):
+        if apps.is_installed("drf_spectacular"):  # pragma: no branch  (make test-hosts)
             import_module("actor_runs.openapi")

@@ -13,8 +13,10 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db.models.signals import pre_delete, pre_save
+from django.db import IntegrityError
+from django.db.models.signals import post_delete, pre_delete, pre_save
 from django.test import Client
+from django.urls import path as url_path
 from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.formats import date_format
@@ -31,6 +33,7 @@ from tests.admin_site import (
     page,
     queries,
     said,
+    site,
     staff,
     text,
 )
@@ -987,3 +990,43 @@ def test_a_badge_is_told_by_its_words_and_its_shape_too():
     assert set(shapes) == set(RunStatus.values)
     assert len(set(shapes.values())) == len(shapes)
     assert len({RunStatus(status).label for status in RunStatus.values}) == len(shapes)
+
+
+# What hosts may have
+
+
+def test_organizations_without_a_name_are_not_searched(viewer, alice, configure):
+    run = Run.objects.create(user=alice)
+    configure(ORGANIZATION_MODEL="admin.LogEntry")
+    assert run.pk in text(viewer.get(f"{LIST}?q=alice"))
+
+
+def test_an_api_that_is_served_elsewhere_is_no_link(viewer, run, settings):
+    settings.ROOT_URLCONF = (url_path("admin/", site.urls),)
+    assert "/v2/actor-runs" not in viewer.get(page(run)).content.decode()
+
+
+def test_what_the_run_itself_refuses_is_a_message(editor, run):
+    Run.objects.update(stats={"resurrectCount": -5})
+    response = move(editor, run, "READY")
+    assert "stats.resurrectCount: must be from 0" in said(response)[0]
+    assert Run.objects.get().is_finished
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_constraint_of_the_hosts_own_is_no_dependent_record(editor, run, many):
+    def refuse(**kwargs: Any) -> None:
+        raise IntegrityError("a rule of the host's")
+
+    address, form = page(run, "delete"), {"post": "yes"}
+    if many:
+        far_ahead = 4_000_000_000_000
+        address = LIST
+        form = {"action": "delete_selected", "_selected_action": run.pk, "until": far_ahead}
+    post_delete.connect(refuse, sender=Run)
+    try:
+        with pytest.raises(IntegrityError, match="a rule of the host's"):
+            editor.post(address, form)
+    finally:
+        post_delete.disconnect(refuse, sender=Run)
+    assert Run.objects.filter(pk=run.pk).exists()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import zoneinfo
 from typing import Any
 
 import pytest
+from django.db import connections
 
 from actor_runs.models import Run, RunStatus
 from tests.conftest import assert_error, join
@@ -358,3 +360,16 @@ def test_filters_add_up(api, alice, acme):
 def test_filters_open_nothing(api, alice, bob, run):
     query = "status=SUCCEEDED&startedAfter=0001-01-01&startedBefore=9999-12-31"
     assert found(api, bob, query) == []
+
+
+@pytest.mark.plain  # without USE_TZ Django lets no database have a zone of its own
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+@pytest.mark.parametrize("name", ["startedAfter", "startedBefore"])
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31T23:59:59.999Z"])
+def test_the_calendars_ends_are_moments_whatever_the_databases_time_zone(
+    api, alice, run, monkeypatch, zone, name, text
+):
+    database = connections["default"]
+    monkeypatch.setitem(database.__dict__, "timezone", zoneinfo.ZoneInfo(zone))
+    expected = [run.pk] if (name == "startedAfter") == text.startswith("0001") else []
+    assert found(api, alice, f"{name}={text}") == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 
+from actor_runs import sources
 from actor_runs.exceptions import InvalidTransition
 from actor_runs.importing import import_runs
 from actor_runs.models import Run, RunStatus
@@ -674,6 +676,7 @@ def test_a_line_of_two_gigabytes_is_refused_without_being_read_into_memory(
         (["--user", "alice", "--from-platform", "--status", "DONE"], "invalid choice"),
         (["--user", "alice", "--from-platform", "--base-url", "apify"], "must be a URL like"),
         (["--user", "alice", "--from-platform", "--base-url", "http://:x"], "must be a URL like"),
+        (["--user", "alice", "--from-platform", "--base-url", "http://["], "must be a URL like"),
     ],
 )
 def test_bad_arguments_are_told_in_one_message(
@@ -977,8 +980,9 @@ def test_ctrl_c_ends_it_with_one_line(transactional_db, alice, export):
     assert Run.objects.count() == 500
 
 
-def test_a_terminal_gets_a_bar(transactional_db, alice, export):
-    path = export(lines(*(run_object(n) for n in range(600))))
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_terminal_gets_a_bar(transactional_db, alice, export, refused):
+    path = export(lines(*(run_object(n) for n in range(600))) + "{\n" * refused)
     primary, secondary = pty.openpty()
 
     child = subprocess.run(
@@ -993,6 +997,28 @@ def test_a_terminal_gets_a_bar(transactional_db, alice, export):
     shown = os.read(primary, 100_000).decode()
     os.close(primary)
 
-    assert child.returncode == 0
+    assert child.returncode == refused
     assert f"[{'.' * 75}]" in shown
-    assert shown.splitlines()[-1].startswith(figures(created=600))
+    assert shown.splitlines()[-1].startswith(figures(created=600, refused=refused))
+
+
+def test_an_owner_who_is_gone_is_told_for_each_run(transactional_db, alice):
+    alice.actor_runs.all().delete()
+    type(alice).objects.filter(pk=alice.pk).delete()
+    refused: list[tuple[Any, str]] = []
+    records = enumerate([run_object(0), run_object(1)])
+    result = import_runs(
+        records, user=alice, on_refused=lambda place, reason: refused.append((place, reason))
+    )
+    assert (result.created, result.refused) == (0, 2)
+    assert [place for place, _ in refused] == [0, 1]
+    assert not Run.objects.exists()
+
+
+def test_a_document_over_many_lines_is_bounded_too(transactional_db, alice, monkeypatch):
+    monkeypatch.setattr(sources, "MOST_BYTES", 60)
+    stream = io.BytesIO(b'{"id":\n' + b'"x",\n' * 20 + b'{"id": "next"}\n')
+    (place, refused), (_, record) = sources.read_export(stream, "runs.json")
+    assert place == "runs.json:1"
+    assert "larger than" in str(refused)
+    assert record == {"id": "next"}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import http.server
 import itertools
 import json
 import logging
+import threading
 import urllib.request
 from typing import Any
 
@@ -247,3 +249,36 @@ def test_python_mirrors_by_the_same_rules(live_server, alice, runs):
     result = import_runs(Platform(token_of(alice), live_server.url), user=stranger)
 
     assert result.refused == len(runs)  # they are alice's
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"total": 1},
+        {"total": 1, "items": [{"id": 5, "startedAt": "2026-01-01T00:00:00Z"}]},
+        {"total": 1, "items": [{"id": "x", "startedAt": "soon"}]},
+        {"total": 1, "items": [{"id": "x", "startedAt": "2026-01-01"}]},
+        {"total": 1, "items": [{"id": "\ud800", "startedAt": "2026-01-01T00:00:00Z"}]},
+    ],
+)
+def test_a_list_that_is_none_is_told(data):
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"data": data}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            with pytest.raises(PlatformError, match="no list of runs"):
+                list(Platform("token", f"http://127.0.0.1:{server.server_port}"))
+        finally:
+            server.shutdown()

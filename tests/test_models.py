@@ -720,3 +720,10 @@ def test_asynchronous_code_has_the_same_rules(alice):
     with pytest.raises((InvalidTransition, ValidationError)):
         async_to_sync(run.asave)()
     assert row(run)["status"] == "RUNNING"
+
+
+def test_statistics_that_are_no_object_are_refused_on_the_way_back(alice):
+    run = Run.objects.create(user=alice, status=RunStatus.FAILED)
+    with pytest.raises(ValidationError, match="must be an object"):
+        run.transition_to(RunStatus.READY, stats=[])
+    assert Run.objects.get().status == RunStatus.FAILED

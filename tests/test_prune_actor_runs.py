@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
-from django.db import connection, connections, transaction
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
 from django.db.models import DateTimeField, Value
 from django.db.models.signals import post_delete, pre_delete
 from django.test.utils import CaptureQueriesContext
@@ -850,3 +850,54 @@ execute_from_command_line(
     assert "Interrupted. What was done stays" in child.stderr
     assert "Traceback" not in child.stderr
     assert len(left()) == 15
+
+
+# From Python
+
+
+def test_two_owners_are_refused_from_python_too(alice):
+    with pytest.raises(CommandError, match="exclude each other"):
+        call_command("prune_actor_runs", older_than="1d", user="alice", organization="1")
+
+
+def test_a_time_that_is_up_is_told(alice, settings):
+    settings.DEBUG = True  # where Django keeps all queries, unless told not to
+    many(alice, 3)
+    line = prune("--older-than=1d", "--batch-size=1")
+    assert line.startswith("Deleted 3 runs")
+    out = StringIO()
+    many(alice, 3)
+    call_command(
+        "prune_actor_runs", older_than="1d", max_runtime=timedelta(microseconds=1), stdout=out
+    )
+    assert "The time is up, and more are due." in out.getvalue()
+
+
+def test_a_database_that_could_not_serve_is_asked_again(transactional_db, alice):
+    many(alice, 3)
+    failures = [OperationalError("deadlock")]
+
+    def fail_once(**kwargs: Any) -> None:
+        if failures:
+            raise failures.pop()
+
+    pre_delete.connect(fail_once, sender=Run)
+    try:
+        assert Run.objects.prune(30 * DAY).deleted == 3
+    finally:
+        pre_delete.disconnect(fail_once, sender=Run)
+    assert not failures
+
+
+def test_an_error_of_the_hosts_own_ends_the_prune(alice):
+    def refuse(**kwargs: Any) -> None:
+        raise IntegrityError("a rule of the host's")
+
+    many(alice, 3)
+    pre_delete.connect(refuse, sender=Run)
+    try:
+        with pytest.raises(IntegrityError, match="a rule of the host's"):
+            Run.objects.prune(30 * DAY)
+    finally:
+        pre_delete.disconnect(refuse, sender=Run)
+    assert Run.objects.count() == 3

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
-from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.dateparse import parse_datetime
 
 from actor_runs.importing import ImportResult, import_runs, printable
 from actor_runs.management.base import RunsCommand, usage_error
@@ -32,8 +32,6 @@ def moment(value: str) -> datetime.datetime:
     """What an option says: a date or a time in ISO 8601, in UTC unless it has an offset."""
     try:
         found = parse_datetime(value)
-        if found is None and (day := parse_date(value)) is not None:
-            found = datetime.datetime.combine(day, datetime.time())
         if found is None:
             raise ValueError
         if found.tzinfo is None:
@@ -166,7 +164,7 @@ class Command(RunsCommand):
                 with open(path, "rb") as self.file:
                     yield from read_export(self.file, name)
                     self.bytes_read += self.file.tell()
-            except OSError as exc:
+            except OSError as exc:  # pragma: no cover  gone since its size was asked for
                 yield name, ValidationError(f"{exc.strerror}.")
             self.file = None
 
@@ -207,7 +205,7 @@ def _size(path: str) -> int:
     if stat.S_ISDIR(status.st_mode):
         raise usage_error(f"{path}: This is a directory.")
     if not os.access(path, os.R_OK):
-        raise usage_error(f"{path}: Permission denied.")
+        raise usage_error(f"{path}: Permission denied.")  # pragma: no cover  not to root
     return status.st_size
 
 
