@@ -30,4 +30,4 @@ def persistently(work: Callable[[], Result], using: str) -> Result:
                 raise
         connections[using].close_if_unusable_or_obsolete()
         time.sleep(pause)
-    return work()
+    return work()  # pragma: no cover  after all pauses, six seconds

@@ -768,8 +768,9 @@ def test_a_race_lost_at_the_last_moment_is_a_message(editor, alice):
     with after_reading(lambda: Run.objects.get(pk=run.pk).transition_to("RUNNING")):
         response = move(editor, run, "ABORTED", seen)
     assert said(response) == [CHANGED.format("Running")]
+    seen = editor.get(page(run))
     with after_reading(lambda: Run.objects.filter(pk=run.pk)._raw_delete(Run.objects.db)):
-        response = move(editor, run, "ABORTED")
+        response = move(editor, run, "ABORTED", seen)
     assert said(response) == [GONE]
 
 

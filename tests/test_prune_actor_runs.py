@@ -530,12 +530,14 @@ def test_verbosity_2_tells_of_each_batch(alice):
     ]
 
 
-def test_a_terminal_gets_a_bar(transactional_db, alice):
+@pytest.mark.parametrize("kept", [0, 5])
+def test_a_terminal_gets_a_bar(transactional_db, alice, kept):
     many(alice, 10)
+    options = ["--older-than", "1d", *(["--keep-last", str(kept)] if kept else [])]
     primary, secondary = pty.openpty()
 
     child = subprocess.run(
-        [sys.executable, "-m", "django", "prune_actor_runs", "--older-than", "1d"],
+        [sys.executable, "-m", "django", "prune_actor_runs", *options],
         cwd=ROOT,
         env=environment(),
         stdin=subprocess.DEVNULL,
@@ -547,8 +549,8 @@ def test_a_terminal_gets_a_bar(transactional_db, alice):
     os.close(primary)
 
     assert child.returncode == 0
-    assert f"[{'.' * 75}]" in shown
-    assert shown.splitlines()[-1].startswith("Deleted 10 runs")
+    assert (f"[{'.' * 75}]" in shown) == (not kept)
+    assert shown.splitlines()[-1].startswith(f"Deleted {10 - kept} runs")
 
 
 # Beside others

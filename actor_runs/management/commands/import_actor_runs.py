@@ -176,7 +176,7 @@ class Command(RunsCommand):
             self.resume = self.platform.since
             done = _total(result)
             if self.bar is None and self.platform.total and self.may_show_bar:
-                self.show_bar(self.platform.total)
+                self.show_bar(self.platform.total)  # pragma: no cover  as it is with files
             line = f"{self.words(result)} {self.words_for_later()}"
         else:
             done = self.bytes_read + (self.file.tell() if self.file else 0)
