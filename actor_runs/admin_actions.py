@@ -13,7 +13,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db import IntegrityError, router, transaction
-from django.db.models.deletion import Collector
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
@@ -92,7 +91,7 @@ def ask(
     until: int,
 ) -> HttpResponse:
     """Return the page that says what would become of the selection."""
-    if stand_alone(finished):
+    if finished.can_be_deleted_at_once:
         tally.deleted = tally.finished
         named = next(in_batches(finished), [])[:NAMED]
     else:
@@ -121,17 +120,12 @@ def ask(
     return TemplateResponse(request, template, context)
 
 
-def stand_alone(runs: RunQuerySet) -> bool:
-    """Return whether nothing hangs on runs, and nobody listens when they go."""
-    return Collector(using=runs.db).can_fast_delete(runs)
-
-
 def deletable(
     modeladmin: admin.ModelAdmin, request: HttpRequest, finished: RunQuerySet, tally: Tally
 ) -> Iterator[list[str]]:
     """Yield, a batch at a time, the IDs of what Django's admin would let go; tally the others."""
     for ids in in_batches(finished):
-        if stand_alone(finished):
+        if finished.can_be_deleted_at_once:
             yield ids
         else:
             runs = finished.filter(pk__in=ids).select_related(None)
