@@ -1,3 +1,3 @@
 """The actor-run resource of the Apify platform as a Django reusable app."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"

@@ -5,11 +5,56 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl
 
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import (
+    BadRequest,
+    ObjectDoesNotExist,
+    PermissionDenied,
+    SuspiciousOperation,
+    ValidationError,
+)
 from django.db import router
+from django.http import Http404
 from django.utils.crypto import constant_time_compare
-from rest_framework.authentication import TokenAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.authentication import TokenAuthentication, get_authorization_header
+from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
+
+from actor_runs.db.orm import is_plain
+from actor_runs.db.statements import Parameter, PreparedQuery, prepared
+
+__all__ = ["BearerTokenAuthentication", "QueryTokenAuthentication"]
+
+REFUSALS = (
+    *(BadRequest, Http404, ObjectDoesNotExist, PermissionDenied),
+    *(SuspiciousOperation, ValidationError),
+)
+
+
+def authenticated_user(request: Request) -> Any:
+    """Return the active user of the request's token, or an anonymous one if it has none.
+
+    Raises AuthenticationFailed for a wrong token, whichever of Django's or REST framework's
+    exceptions for a 4xx status but 429 the host's authentication class raises for it, and for a
+    ``DoesNotExist``.
+    """
+    try:
+        user = request.user
+    except APIException as exc:
+        # 429 and 5xx do not say that the token is wrong.
+        if exc.status_code == 429 or exc.status_code >= 500:
+            raise
+        raise AuthenticationFailed from exc
+    except REFUSALS as exc:
+        raise AuthenticationFailed from exc
+    if getattr(user, "is_authenticated", False):
+        if not getattr(user, "is_active", True):
+            raise AuthenticationFailed
+        return user
+    # A host's class may ignore a wrong token.
+    if get_authorization_header(request)[:7].strip().lower() == b"bearer":
+        raise AuthenticationFailed
+    return AnonymousUser()
 
 
 class BearerTokenAuthentication(TokenAuthentication):
@@ -26,15 +71,27 @@ class BearerTokenAuthentication(TokenAuthentication):
     def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
         """Return the active user of the token ``key``, and the token itself.
 
-        Raises AuthenticationFailed. Asks the primary database: a token that was revoked there
-        must not live on in a replica.
+        Raises AuthenticationFailed. Reads the primary database: a replica may still have a token
+        that was revoked.
         """
         model: Any = self.get_model()
         if "\x00" in key:
             raise AuthenticationFailed  # PostgreSQL would refuse the query
-        tokens = model.objects.using(router.db_for_write(model)).select_related("user")
-        for token in tokens.filter(key=key):
-            # MariaDB finds a key in other letters' case.
+        tokens = model.objects.using(router.db_for_write(model))
+
+        def with_key(key: Any) -> Any:
+            return tokens.select_related("user").filter(key=key)
+
+        if is_plain(tokens):
+            field = model._meta.get_field("key")
+            by_key = prepared(
+                ("token", model), tokens.db, lambda: PreparedQuery(with_key(Parameter(field)))
+            )
+            found = by_key.objects(key)
+        else:
+            found = with_key(key)
+        for token in found:
+            # MariaDB ignores the case of a key.
             if constant_time_compare(token.key, key) and token.user.is_active:
                 return token.user, token
         raise AuthenticationFailed

@@ -1,8 +1,10 @@
-"""System checks: every way of getting the settings wrong, and what to do about it."""
+"""System checks: what is wrong with a host's settings, models or URLs, and what to do about it."""
 
 from __future__ import annotations
 
+import datetime
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,13 +14,19 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import FieldError
+from django.db import connections, router
+from django.urls import NoReverseMatch, get_script_prefix, resolve, reverse
+from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from actor_runs.conf import DEFAULTS, conf
+from actor_runs.querysets import RunQuerySet
 
 RATE = re.compile(r"[0-9]+/([1-9][0-9]*)?[smhd]", re.ASCII)
 GENERAL_ACCESS = ("RESTRICTED", "ANYONE_WITH_ID_CAN_READ", "ANYONE_WITH_NAME_CAN_READ")
-LONGEST_WAIT = 60
+ON_OWNER_DELETE = ("DELETE_FINISHED", "PROTECT")
+MAX_SECONDS = 60
+EXAMPLE_RUN_ID = "3KH8gEpp4d8uQSe8T"
 TOKEN_APP = "rest_framework.authtoken"
 
 # What makes Django's own caches unfit to count for several processes.
@@ -41,7 +49,7 @@ def error(number: int, message: str, hint: str) -> Error:
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """Check ``ACTOR_RUNS``, and the settings of other apps that it leans on."""
+    """Check ``ACTOR_RUNS``, and the settings of other apps that it relies on."""
     chosen = getattr(settings, "ACTOR_RUNS", {})
     if not isinstance(chosen, dict):
         return [
@@ -68,10 +76,12 @@ def check_authentication_classes(chosen: dict[Any, Any]) -> Iterator[Error]:
         return
     for path in paths:
         try:
-            found = callable(getattr(import_string(path), "authenticate", None))
+            named = import_string(path)
         except Exception:  # whatever the import of a host's module raises
-            found = False
-        if not found:
+            named = None
+        # A backend of AUTHENTICATION_BACKENDS has the first of these methods only.
+        methods = ("authenticate", "authenticate_header")
+        if not inspect.isclass(named) or not all(hasattr(named, name) for name in methods):
             yield error(
                 4,
                 f'ACTOR_RUNS["AUTHENTICATION_CLASSES"] has no authentication class at {path!r}.',
@@ -92,21 +102,32 @@ def check_organization(chosen: dict[Any, Any]) -> Iterator[Error]:
     except (LookupError, ValueError, AttributeError, TypeError):
         yield error(
             6,
-            f'ACTOR_RUNS["ORGANIZATION_MODEL"] is no installed model: {model!r}.',
+            f'ACTOR_RUNS["ORGANIZATION_MODEL"] is not an installed model: {model!r}.',
             "Write it as app_label.ModelName, of an app in INSTALLED_APPS.",
         )
         return
-    members = conf.organization_members
-    try:
-        users = get_user_model()._default_manager.all()
-        # Refused where the way leads elsewhere than to users, and where it is no relation.
-        organization._default_manager.filter(**{f"{members}__in": users, f"{members}__pk__in": []})
-    except (FieldError, TypeError, ValueError):
+    members = chosen.get("ORGANIZATION_MEMBERS", DEFAULTS["ORGANIZATION_MEMBERS"])
+    paths = members if isinstance(members, (list, tuple)) and members else [members]
+    users = get_user_model()._default_manager.all()
+    for path in paths:
+        try:
+            # Refused if the path leads elsewhere than to users, or is not a relation.
+            organization._default_manager.filter(**{f"{path}__in": users, f"{path}__pk__in": []})
+        except (FieldError, TypeError, ValueError):
+            yield error(
+                7,
+                f'ACTOR_RUNS["ORGANIZATION_MEMBERS"] does not lead from {model} to its users: '
+                f"{path!r}.",
+                "Name the field, or the reverse query name, that leads to the user model.",
+            )
+
+
+def check_on_owner_delete(chosen: dict[Any, Any]) -> Iterator[Error]:
+    if conf.on_owner_delete not in ON_OWNER_DELETE:
         yield error(
-            7,
-            f'ACTOR_RUNS["ORGANIZATION_MEMBERS"] does not lead from {model} to its users: '
-            f"{members!r}.",
-            "Name the field, or the reverse query name, that leads to the user model.",
+            13,
+            f'ACTOR_RUNS["ON_OWNER_DELETE"] is not valid: {conf.on_owner_delete!r}.',
+            f"Choose one of {', '.join(ON_OWNER_DELETE)}.",
         )
 
 
@@ -116,7 +137,7 @@ def check_rates(chosen: dict[Any, Any]) -> Iterator[Error]:
         if rate is not None and not (isinstance(rate, str) and RATE.fullmatch(rate)):
             yield error(
                 number,
-                f'ACTOR_RUNS["{key}"] is no rate: {rate!r}.',
+                f'ACTOR_RUNS["{key}"] is not a valid rate: {rate!r}.',
                 'Write a count and a period, like "60/s", "1000/10m", "5/h" or "9/d"; '
                 "None switches the limit off.",
             )
@@ -126,7 +147,7 @@ def check_general_access(chosen: dict[Any, Any]) -> Iterator[Error]:
     if conf.general_access not in GENERAL_ACCESS:
         yield error(
             10,
-            f'ACTOR_RUNS["GENERAL_ACCESS"] is unknown: {conf.general_access!r}.',
+            f'ACTOR_RUNS["GENERAL_ACCESS"] is not valid: {conf.general_access!r}.',
             f"Choose one of {', '.join(GENERAL_ACCESS)}.",
         )
 
@@ -134,11 +155,21 @@ def check_general_access(chosen: dict[Any, Any]) -> Iterator[Error]:
 def check_max_wait(chosen: dict[Any, Any]) -> Iterator[Error]:
     wait = conf.max_wait_for_finish
     is_number = isinstance(wait, (int, float)) and not isinstance(wait, bool)
-    if not is_number or not 0 <= wait <= LONGEST_WAIT:
+    if not is_number or not 0 <= wait <= MAX_SECONDS:
         yield error(
             11,
             f'ACTOR_RUNS["MAX_WAIT_FOR_FINISH"] is out of range: {wait!r}.',
-            f"Write a number of seconds from 0 to {LONGEST_WAIT}; 0 switches waiting off.",
+            f"Write a number of seconds from 0 to {MAX_SECONDS}; 0 switches waiting off.",
+        )
+
+
+def check_max_waiting(chosen: dict[Any, Any]) -> Iterator[Error]:
+    number = conf.max_waiting
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        yield error(
+            14,
+            f'ACTOR_RUNS["MAX_WAITING"] is not valid: {number!r}.',
+            "Write a whole number of requests, below the number of the server's threads.",
         )
 
 
@@ -156,11 +187,83 @@ CHECKS: tuple[Callable[[dict[Any, Any]], Iterator[Error]], ...] = (
     check_keys,
     check_authentication_classes,
     check_organization,
+    check_on_owner_delete,
     check_rates,
     check_general_access,
     check_max_wait,
+    check_max_waiting,
     check_cache_exists,
 )
+
+
+def check_models(**kwargs: Any) -> list[CheckMessage]:
+    """Check the models that inherit from ``Run``."""
+    run = apps.get_model("actor_runs", "Run")
+    messages: list[CheckMessage] = []
+    for model in apps.get_models():
+        if run in model._meta.all_parents and not model._meta.proxy:
+            messages.append(
+                error(
+                    15,
+                    f"{model._meta.label} inherits from Run with a table of its own: the deletion "
+                    "of its row would delete the run, finished or not.",
+                    "Use a OneToOneField to Run with on_delete=CASCADE, or a proxy model.",
+                )
+            )
+        elif model._meta.proxy and model._meta.concrete_model is run:
+            messages += [
+                error(
+                    16,
+                    f"The manager {manager.name!r} of {model._meta.label} can delete unfinished "
+                    "runs.",
+                    "Make it of RunQuerySet, or of a subclass: RunQuerySet.as_manager().",
+                )
+                for manager in model._meta.managers
+                if not isinstance(manager.all(), RunQuerySet)
+            ]
+    return messages
+
+
+def check_times(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of a database whose times are ambiguous for an hour when summer time ends."""
+    alias = router.db_for_write(apps.get_model("actor_runs", "Run"))
+    connection = connections[alias]
+    zone = connection.timezone or timezone.get_default_timezone()
+    if settings.USE_TZ and connection.features.supports_timezones:
+        return []
+    year = timezone.now().year
+    offsets = {zone.utcoffset(datetime.datetime(year, month, 1)) for month in range(1, 13)}
+    if len(offsets) == 1:
+        return []
+    where = f'DATABASES[{alias!r}]["TIME_ZONE"]' if settings.USE_TZ else "TIME_ZONE"
+    return [
+        Warning(
+            f"The database keeps times in {zone}: an hour is ambiguous when summer time ends.",
+            hint=f'Set USE_TZ = True and a zone without summer time, like "UTC", as {where}.',
+            id="actor_runs.W003",
+        )
+    ]
+
+
+def check_urls(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of URL patterns that take the app's URLs away."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    try:
+        path = reverse("actor_runs:run-detail", kwargs={"runId": EXAMPLE_RUN_ID})
+    except NoReverseMatch:  # not mounted, or below a path with parameters
+        return []
+    path = f"/{path.removeprefix(get_script_prefix())}"  # which resolve() does not know
+    for each in (path, f"{path}/", f"{path}/log"):
+        if "actor_runs" not in resolve(each).app_names:
+            return [
+                Warning(
+                    f"Another URL pattern answers for {each}.",
+                    hint='Put include("actor_runs.urls") above any catch-all in the URLconf.',
+                    id="actor_runs.W004",
+                )
+            ]
+    return []
 
 
 def check_cache_is_shared(**kwargs: Any) -> list[CheckMessage]:

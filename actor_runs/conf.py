@@ -10,20 +10,22 @@ DEFAULTS: dict[str, Any] = {
     "AUTHENTICATION_CLASSES": ["actor_runs.authentication.BearerTokenAuthentication"],
     "ORGANIZATION_MODEL": "auth.Group",
     "ORGANIZATION_MEMBERS": "user",
+    "ON_OWNER_DELETE": "DELETE_FINISHED",
     "RATE_LIMIT": "250000/m",
     "RUN_RATE_LIMIT": "60/s",
     "GENERAL_ACCESS": "RESTRICTED",
+    "MAX_WAITING": 4,
     "MAX_WAIT_FOR_FINISH": 5,
 }
 
 
 class Conf:
-    """What the host chose. ``checks.py`` says what is wrong with a bad value."""
+    """The host's choices. ``checks.py`` reports bad values."""
 
     def _get(self, key: str) -> Any:
         chosen = getattr(settings, "ACTOR_RUNS", {})
-        # Models read this while they are imported, before any check could speak:
-        # a setting that is no dictionary must become a check's error, not a traceback.
+        # Models read this while they are imported, before any check can report a setting that is
+        # not a dictionary.
         if not isinstance(chosen, dict):
             chosen = {}
         return chosen.get(key, DEFAULTS[key])
@@ -41,18 +43,24 @@ class Conf:
         return chosen if well_formed else DEFAULTS["ORGANIZATION_MODEL"]
 
     @property
-    def organization_members(self) -> str:
-        """Query name from the organization model to its member users."""
-        return self._get("ORGANIZATION_MEMBERS")
+    def organization_members(self) -> list[str]:
+        """Query names from the organization model to its member users."""
+        chosen = self._get("ORGANIZATION_MEMBERS")
+        return [chosen] if isinstance(chosen, str) else list(chosen)
+
+    @property
+    def on_owner_delete(self) -> str:
+        """``DELETE_FINISHED``, or ``PROTECT``: what becomes of the runs of a deleted owner."""
+        return self._get("ON_OWNER_DELETE")
 
     @property
     def rate_limit(self) -> str | None:
-        """Requests for each user, or each IP address without a valid token; None: off."""
+        """Requests of each user, or of each IP address without a valid token; None: off."""
         return self._get("RATE_LIMIT")
 
     @property
     def run_rate_limit(self) -> str | None:
-        """Requests for each run ID; None: off."""
+        """Requests of each caller for each run ID; None: off."""
         return self._get("RUN_RATE_LIMIT")
 
     @property
@@ -61,8 +69,13 @@ class Conf:
         return self._get("GENERAL_ACCESS")
 
     @property
+    def max_waiting(self) -> int:
+        """How many requests of one process may wait for a run at a time."""
+        return self._get("MAX_WAITING")
+
+    @property
     def max_wait_for_finish(self) -> float:
-        """The longest that ``waitForFinish`` may hold a request, in seconds."""
+        """How long ``waitForFinish`` may hold a request at most, in seconds."""
         return self._get("MAX_WAIT_FOR_FINISH")
 
 

@@ -1,86 +1,57 @@
-"""What a run is, who owns it, which state may follow which, and when it may be deleted."""
+"""The model of a run: its fields, its owner, its transitions and its deletion."""
 
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db import models, router, transaction
+from django.db import DatabaseError, models, router, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from actor_runs.conf import conf
+from actor_runs.db.indexes import IndexOfValues
+from actor_runs.db.orm import all_rows
+from actor_runs.enums import FINISHED, UNFINISHED, GeneralAccess, RunStatus
 from actor_runs.exceptions import InvalidTransition, RunNotFinished
 from actor_runs.fields import ExactCharField, MillisecondDateTimeField, RunIDField, generate_id
-from actor_runs.querysets import RunQuerySet, organizations_of
-from actor_runs.validators import FIELD_CHECKS, STATS_AMOUNTS, STATS_COUNTS, refuse, text
+from actor_runs.owners import can_own, delete_finished_runs, is_member
+from actor_runs.querysets import RunQuerySet
+from actor_runs.schemas import (
+    FIELD_CHECKS,
+    STATS_AMOUNTS,
+    STATS_COUNTS,
+    format_owner,
+    invalid,
+    text,
+)
+from actor_runs.transitions import change_status, is_outdated
 
+if TYPE_CHECKING:
+    from actor_runs.querysets import RunManager
 
-class RunStatus(models.TextChoices):
-    """The eight statuses of a run, as the API spells them."""
+    # What the fields take and give, for type checkers without a plugin for Django.
+    Text: TypeAlias = models.CharField[str, str]
+    LongText: TypeAlias = models.TextField[str, str]
+    Integer: TypeAlias = models.PositiveIntegerField[int, int]
+    OptionalInteger: TypeAlias = models.IntegerField[int | None, int | None]
+    OptionalFloat: TypeAlias = models.FloatField[float | None, float | None]
+    OptionalBoolean: TypeAlias = models.BooleanField[bool | None, bool | None]
+    Time: TypeAlias = models.DateTimeField[datetime.datetime | str, datetime.datetime]
+    OptionalTime: TypeAlias = models.DateTimeField[
+        datetime.datetime | str | None, datetime.datetime | None
+    ]
+    JSON: TypeAlias = models.JSONField[Any, Any]
 
-    READY = "READY", _("Ready")
-    """Made, but not started yet."""
-    RUNNING = "RUNNING", _("Running")
-    """At work."""
-    SUCCEEDED = "SUCCEEDED", _("Succeeded")
-    """Finished: the Actor did its work."""
-    FAILED = "FAILED", _("Failed")
-    """Finished: the Actor gave up, or never started."""
-    TIMING_OUT = "TIMING-OUT", _("Timing out")
-    """Out of time, and being stopped."""
-    TIMED_OUT = "TIMED-OUT", _("Timed out")
-    """Finished: stopped because its time was up."""
-    ABORTING = "ABORTING", _("Aborting")
-    """Somebody asked for its end, and it is being stopped."""
-    ABORTED = "ABORTED", _("Aborted")
-    """Finished: stopped because somebody asked for it."""
+__all__ = ["GeneralAccess", "Run", "RunStatus"]
 
-
-class GeneralAccess(models.TextChoices):
-    """Who, besides its owner, can read a run."""
-
-    FOLLOW_USER_SETTING = "FOLLOW_USER_SETTING", _("As set for the whole site")
-    """What ``ACTOR_RUNS["GENERAL_ACCESS"]`` says."""
-    ANYONE_WITH_ID_CAN_READ = "ANYONE_WITH_ID_CAN_READ", _("Anyone with the ID can read")
-    """Anyone who knows the ID, also without a token."""
-    ANYONE_WITH_NAME_CAN_READ = "ANYONE_WITH_NAME_CAN_READ", _("Anyone with the name can read")
-    """Means nothing more than RESTRICTED here, since runs have no names."""
-    RESTRICTED = "RESTRICTED", _("Only the owner can read")
-    """Nobody else."""
-
-
-_FINISHED = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.ABORTED)
-
-# Which status may follow which.
-TRANSITIONS: dict[str, tuple[RunStatus, ...]] = {
-    RunStatus.READY: (
-        RunStatus.RUNNING,
-        RunStatus.ABORTING,
-        RunStatus.ABORTED,
-        RunStatus.FAILED,
-        RunStatus.TIMED_OUT,
-    ),
-    RunStatus.RUNNING: (
-        RunStatus.SUCCEEDED,
-        RunStatus.FAILED,
-        RunStatus.TIMING_OUT,
-        RunStatus.TIMED_OUT,
-        RunStatus.ABORTING,
-        RunStatus.ABORTED,
-    ),
-    RunStatus.TIMING_OUT: (RunStatus.TIMED_OUT, RunStatus.FAILED),
-    RunStatus.ABORTING: (RunStatus.ABORTED, RunStatus.FAILED),
-    # A finished run can be resurrected.
-    **dict.fromkeys(_FINISHED, (RunStatus.READY, RunStatus.RUNNING)),
-}
-
-# What no transition may change along the way.
-_FIXED_BY_TRANSITIONS = {"id", "status", "user", "organization", "version"}
+ONE_OWNER = _("A run is owned by exactly one: a user or an organization.")
+END_IF_FINISHED = _("A run has an end if and only if it is finished.")
 
 
 def default_meta() -> dict[str, Any]:
@@ -96,16 +67,16 @@ def default_stats() -> dict[str, Any]:
 
 
 class Run(models.Model):
-    """One run of an Actor.
+    """One run of an Actor, owned by exactly one user or one organization.
 
-    Owned by exactly one user or one organization. Field names are the keys of the API in snake
-    case; ``save()`` refuses what a client of the API could not read.
+    Field names are the keys of the API in snake case. ``save()`` refuses what a client of the API
+    could not read.
     """
 
-    FINISHED = _FINISHED
-    UNFINISHED = tuple(status for status in RunStatus if status not in _FINISHED)
+    FINISHED = FINISHED
+    UNFINISHED = UNFINISHED
 
-    id = RunIDField(
+    id: Text = RunIDField(
         _("run ID"),
         primary_key=True,
         default=generate_id,
@@ -116,7 +87,7 @@ class Run(models.Model):
         settings.AUTH_USER_MODEL,
         verbose_name=_("user"),
         related_name="actor_runs",
-        on_delete=models.PROTECT,
+        on_delete=delete_finished_runs,
         null=True,
         blank=True,
         db_index=False,  # the index of the list begins with it
@@ -126,75 +97,81 @@ class Run(models.Model):
         conf.organization_model,
         verbose_name=_("organization"),
         related_name="actor_runs",
-        on_delete=models.PROTECT,
+        on_delete=delete_finished_runs,
         null=True,
         blank=True,
         db_index=False,  # the index of the list begins with it
         help_text=_("The organization that initiated the run. Either a user or an organization."),
     )
-    status = ExactCharField(
+    status: Text = ExactCharField(
         _("status"), max_length=16, choices=RunStatus.choices, default=RunStatus.READY
     )
-    started_at = MillisecondDateTimeField(_("started at"), default=timezone.now)
-    finished_at = MillisecondDateTimeField(_("finished at"), null=True, blank=True)
-    act_id = models.CharField(_("Actor ID"), max_length=64, default=generate_id)
-    actor_task_id = models.CharField(_("Actor task ID"), max_length=64, default="", blank=True)
-    build_id = models.CharField(_("build ID"), max_length=64, default=generate_id)
-    build_number = models.CharField(
+    started_at: Time = MillisecondDateTimeField(_("started at"), default=timezone.now)
+    finished_at: OptionalTime = MillisecondDateTimeField(_("finished at"), null=True, blank=True)
+    act_id: Text = models.CharField(_("Actor ID"), max_length=64, default=generate_id)
+    actor_task_id: Text = models.CharField(
+        _("Actor task ID"), max_length=64, default="", blank=True
+    )
+    build_id: Text = models.CharField(_("build ID"), max_length=64, default=generate_id)
+    # The platform's command line reads the build number of every run, and fails without one.
+    build_number: Text = models.CharField(
         _("build number"),
         max_length=16,
-        default="",
+        default="0.0.1",
         blank=True,
         help_text=_("major.minor.build, like 0.1.2."),
     )
-    exit_code = models.IntegerField(_("exit code"), null=True, blank=True)
-    status_message = models.TextField(_("status message"), default="", blank=True)
-    is_status_message_terminal = models.BooleanField(
+    exit_code: OptionalInteger = models.IntegerField(_("exit code"), null=True, blank=True)
+    status_message: LongText = models.TextField(_("status message"), default="", blank=True)
+    is_status_message_terminal: OptionalBoolean = models.BooleanField(
         _("status message is final"), null=True, blank=True
     )
-    general_access = models.CharField(
+    general_access: Text = models.CharField(
         _("general access"),
         max_length=32,
         choices=GeneralAccess.choices,
         default=GeneralAccess.FOLLOW_USER_SETTING,
         help_text=_("Who, besides the owner, can read the run."),
     )
-    default_key_value_store_id = models.CharField(
+    default_key_value_store_id: Text = models.CharField(
         _("default key-value store ID"), max_length=64, default=generate_id
     )
-    default_dataset_id = models.CharField(
+    default_dataset_id: Text = models.CharField(
         _("default dataset ID"), max_length=64, default=generate_id
     )
-    default_request_queue_id = models.CharField(
+    default_request_queue_id: Text = models.CharField(
         _("default request queue ID"), max_length=64, default=generate_id
     )
-    storage_ids = models.JSONField(_("storage IDs"), null=True, blank=True)
-    container_url = models.CharField(_("container URL"), max_length=2000, default="", blank=True)
-    is_container_server_ready = models.BooleanField(
+    storage_ids: JSON = models.JSONField(_("storage IDs"), null=True, blank=True)
+    container_url: Text = models.CharField(
+        _("container URL"), max_length=2000, default="", blank=True
+    )
+    is_container_server_ready: OptionalBoolean = models.BooleanField(
         _("container server is ready"), null=True, blank=True
     )
-    git_branch_name = models.CharField(_("Git branch name"), max_length=255, default="", blank=True)
-    meta = models.JSONField(_("origin"), default=default_meta)
-    options = models.JSONField(_("options"), default=default_options)
-    stats = models.JSONField(_("statistics"), default=default_stats, blank=True)
-    usage = models.JSONField(_("usage"), null=True, blank=True)
-    usage_usd = models.JSONField(
+    git_branch_name: Text = models.CharField(
+        _("Git branch name"), max_length=255, default="", blank=True
+    )
+    meta: JSON = models.JSONField(_("origin"), default=default_meta)
+    options: JSON = models.JSONField(_("options"), default=default_options)
+    stats: JSON = models.JSONField(_("statistics"), default=default_stats, blank=True)
+    usage: JSON = models.JSONField(_("usage"), null=True, blank=True)
+    usage_usd: JSON = models.JSONField(
         _("usage in USD"), null=True, blank=True, help_text=_("Only the owner can read it.")
     )
-    usage_total_usd = models.FloatField(
+    usage_total_usd: OptionalFloat = models.FloatField(
         _("total usage in USD"), null=True, blank=True, help_text=_("Only the owner can read it.")
     )
-    charged_event_counts = models.JSONField(_("charged events"), null=True, blank=True)
-    pricing_info = models.JSONField(_("pricing"), null=True, blank=True)
-    platform_usage_billing_model = models.CharField(
+    charged_event_counts: JSON = models.JSONField(_("charged events"), null=True, blank=True)
+    pricing_info: JSON = models.JSONField(_("pricing"), null=True, blank=True)
+    platform_usage_billing_model: Text = models.CharField(
         _("platform usage billing model"), max_length=64, default="", blank=True
     )
-    metamorphs = models.JSONField(_("metamorphs"), null=True, blank=True)
-    # Not of the API: tells an object that is up to date from one that was read before a run
-    # went through other statuses and back.
-    version = models.PositiveIntegerField(_("version"), default=0, editable=False)
+    metamorphs: JSON = models.JSONField(_("metamorphs"), null=True, blank=True)
+    # Optimistic lock: counts transitions, and so detects A to B to A. Not a key of the API.
+    version: Integer = models.PositiveIntegerField(_("version"), default=0, editable=False)
 
-    objects = RunQuerySet.as_manager()
+    objects: ClassVar[RunManager] = RunQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("run")
@@ -207,57 +184,68 @@ class Run(models.Model):
                 name="actor_runs_one_owner",
                 condition=Q(user__isnull=False, organization__isnull=True)
                 | Q(user__isnull=True, organization__isnull=False),
+                violation_error_message=ONE_OWNER,
             ),
             models.CheckConstraint(
                 name="actor_runs_status", condition=Q(status__in=RunStatus.values)
             ),
             models.CheckConstraint(
                 name="actor_runs_finished_at",
-                condition=Q(status__in=_FINISHED, finished_at__isnull=False)
-                | Q(~Q(status__in=_FINISHED), finished_at__isnull=True),
+                condition=Q(status__in=FINISHED, finished_at__isnull=False)
+                | Q(~Q(status__in=FINISHED), finished_at__isnull=True),
+                violation_error_message=END_IF_FINISHED,
             ),
         ]
+        # Each transition writes all indexes, so there is none that no query needs.
         indexes = [
             # The list of a user and of an organization, with and without a status.
-            models.Index(fields=["user", "started_at", "id"], name="actor_runs_user"),
-            models.Index(fields=["organization", "started_at", "id"], name="actor_runs_org"),
-            models.Index(
-                fields=["user", "status", "started_at", "id"], name="actor_runs_user_status"
+            IndexOfValues(fields=["user", "started_at", "id"], name="actor_runs_of_user"),
+            IndexOfValues(
+                fields=["user", "status", "started_at", "id"], name="actor_runs_of_user_status"
             ),
-            models.Index(
+            IndexOfValues(fields=["organization", "started_at", "id"], name="actor_runs_of_org"),
+            IndexOfValues(
                 fields=["organization", "status", "started_at", "id"],
-                name="actor_runs_org_status",
+                name="actor_runs_of_org_status",
             ),
-            # Staff, who look at everybody's runs.
+            # The admin's list, of everybody's runs.
             models.Index(fields=["started_at", "id"], name="actor_runs_started"),
             models.Index(fields=["status", "started_at", "id"], name="actor_runs_status_started"),
+            # The admin's search for an Actor, and its filter.
+            models.Index(fields=["act_id", "started_at"], name="actor_runs_of_actor"),
             # Pruning.
-            models.Index(fields=["finished_at", "id"], name="actor_runs_finished"),
+            IndexOfValues(fields=["finished_at", "id"], name="actor_runs_ended"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.pk} ({self.status})"
+        return f"{self.pk} ({self.get_status_display()})"
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run is over, and so may be deleted."""
-        return self.status in self.FINISHED
+        """Whether the run is over, and so can be deleted."""
+        return self.status in FINISHED
 
     @property
-    def owner(self) -> Any:
+    def owner(self) -> models.Model:
         """The user or the organization that initiated the run."""
-        return self.user if self.user_id is not None else self.organization
+        owner: Any = self.user if self.user_id is not None else self.organization
+        return owner
+
+    @property
+    def owner_key(self) -> str:
+        """``userId`` of the API: a user's primary key, or ``org-`` and an organization's."""
+        return format_owner(self.user_id, self.organization_id)
 
     def is_owned_by(self, user: Any) -> bool:
-        """Whether ``user`` initiated the run, or is now a member of the organization that did.
+        """Return whether ``user`` initiated the run, or is now in the organization that did.
 
         "Only the person or organization that initiated the run can delete it" (API page).
         """
-        if not isinstance(user, get_user_model()):
+        if not can_own(user):
             return False
         if self.user_id is not None:
             return self.user_id == user.pk
-        return organizations_of(user).using(self._state.db).filter(pk=self.organization_id).exists()
+        return is_member(user, self.organization_id, using=self._state.db)
 
     @property
     def is_public(self) -> bool:
@@ -285,14 +273,27 @@ class Run(models.Model):
         if errors:
             raise ValidationError(errors)
 
+    def clean(self) -> None:
+        """Raise ValidationError for another status than the row has: a form shows that error."""
+        super().clean()
+        if self._state.adding or "status" not in self.__dict__:
+            return
+        rows = all_rows(type(self), self._state.db).filter(pk=self.pk)
+        stored = rows.values_list("status", flat=True).first()
+        if stored not in (None, self.status):
+            raise ValidationError(
+                _("The status changes by transitions alone. It is: %(status)s."),
+                params={"status": RunStatus(stored).label},
+            )
+
     def _clean_field(self, field: Any) -> None:
-        """Check what Django's own field would convert, or let pass."""
+        """Check what Django's own field would convert, or not check."""
         value = getattr(self, field.attname)
         if value is None:
             if not field.null:
-                raise refuse(field.name, _("cannot be null."))
+                raise invalid(field.name, _("cannot be null."))
         elif value == "" and (field.primary_key or isinstance(field, models.DateTimeField)):
-            raise refuse(field.name, _("is required."))
+            raise invalid(field.name, _("is required."))
         elif field.name in FIELD_CHECKS:
             setattr(self, field.attname, FIELD_CHECKS[field.name](value, field.name))
         elif isinstance(field, (models.CharField, models.TextField)):
@@ -300,124 +301,185 @@ class Run(models.Model):
         elif isinstance(field, models.DateTimeField) and not isinstance(
             value, (str, datetime.date)
         ):
-            raise refuse(field.name, _("must be a time."))
+            raise invalid(field.name, _("must be a time."))
 
-    def clean(self) -> None:
-        """Check what no field knows alone: the owner, and that finished runs have an end."""
-        if (self.user_id is None) == (self.organization_id is None):
-            raise ValidationError(
-                {"user": _("A run is owned by exactly one: a user or an organization.")}
-            )
-        if self.is_finished != (self.finished_at is not None):
-            raise ValidationError(
-                {"finished_at": _("A run has an end if and only if it is finished.")}
-            )
+    def save(
+        self,
+        *,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+    ) -> None:
+        """Validate and save. Takes what Django's ``save`` takes, as keywords.
 
-    def save(self, **kwargs: Any) -> None:
-        """Validate and save.
+        A new run that is finished gets ``finished_at`` now, unless it has one. An existing run
+        keeps its status: use ``transition_to`` to change it.
 
-        A new run that is finished gets ``finished_at`` now, unless it has one. An existing
-        run keeps its status: that is for ``transition_to``. Takes what Django's ``save`` takes,
-        as keywords. Raises ValidationError, which names the field; InvalidTransition when the
-        status differs from the one in the database; DatabaseError when the run is deleted.
+        Raises ValidationError, which names the field; InvalidTransition if the status differs
+        from the one in the database; DatabaseError if the run is deleted.
         """
-        update_fields = kwargs.get("update_fields")
-        if self._state.adding and self.is_finished and self.finished_at is None:
-            self.finished_at = timezone.now()
-        if self._state.adding and update_fields is None and not kwargs.get("force_update"):
-            self._validate(None)
-            super().save(**kwargs)
+        if self._state.adding:
+            if self.pk is None:  # a copy of another run, made as Django documents it
+                self.pk = self._meta.pk.get_default()
+            if self.is_finished and self.finished_at is None:
+                self.finished_at = timezone.now()
+        using = using or router.db_for_write(type(self), instance=self)
+        is_new = self._state.adding and update_fields is None and not force_update
+        if is_new or force_insert:
+            self.validate()
+            super().save(force_insert=force_insert, using=using)
             return
-        self._validate(update_fields)
-        using = kwargs["using"] = kwargs.get("using") or router.db_for_write(Run, instance=self)
+        written = self._written_fields(update_fields)
+        if update_fields is None and self.get_deferred_fields():
+            # An object of another database, maybe a replica, would read what it lacks there.
+            update_fields = written - {self._meta.pk.name}
+        self._validate_each(written)
         with transaction.atomic(using=using):
-            if update_fields is None:
-                # Never an INSERT, which would bring a deleted run back.
-                kwargs["force_update"] = True
-            written = {"status"} if update_fields is None else set(update_fields)
-            if "status" in written - self.get_deferred_fields():
-                stored = Run.objects.using(using).filter(pk=self.pk).locked().first()
-                if stored is not None and stored._state_of_run != self._state_of_run:
-                    raise InvalidTransition(self.pk, stored.status, self.status, self.status)
-            super().save(**kwargs)
+            if written & {"status", "finished_at", "version"}:
+                self._check_stored_status(written, using)
+            self._validate_together(written)
+            # Never an INSERT, which would bring a deleted run back.
+            super().save(
+                force_update=force_update or update_fields is None,
+                using=using,
+                update_fields=update_fields,
+            )
 
-    def _validate(self, update_fields: Any) -> None:
+    def refresh_from_db(
+        self,
+        using: str | None = None,
+        fields: Iterable[str] | None = None,
+        from_queryset: models.QuerySet[Any] | None = None,
+    ) -> None:
+        """Read the run again, as Django does, also where a proxy's manager leaves it out."""
+        if from_queryset is None:
+            from_queryset = all_rows(type(self), using, instance=self)
+        super().refresh_from_db(using, fields, from_queryset)
+
+    def _written_fields(self, update_fields: Iterable[str] | None) -> set[str]:
+        """Return the names of the fields that ``save(update_fields=...)`` writes."""
         deferred = self.get_deferred_fields()
-        unchecked = {
+        names = None if update_fields is None else set(update_fields)
+        return {
             field.name
             for field in self._meta.concrete_fields
-            if field.attname in deferred
-            or (update_fields is not None and not {field.name, field.attname} & set(update_fields))
+            if (
+                field.attname not in deferred
+                if names is None
+                else names & {field.name, field.attname}
+            )
         }
-        # The database answers for foreign keys and the primary key, without a query ahead.
+
+    def validate(self, names: Iterable[str] | None = None) -> None:
+        """Check what ``save()`` checks: of these fields, of all by default.
+
+        Django's ``full_clean`` checks the same, and reads owners from the database too. Raises
+        ValidationError with the fields' names.
+        """
+        every = (field.name for field in self._meta.concrete_fields)
+        written = set(every if names is None else names)
+        self._validate_each(written)
+        self._validate_together(written)
+
+    def _validate_each(self, written: set[str]) -> None:
+        """Check each of these fields by itself."""
+        unchecked = {field.name for field in self._meta.concrete_fields} - written
+        # The database checks foreign keys.
         self.clean_fields(exclude=unchecked | {"user", "organization"})
-        if not unchecked:
-            self.clean()
+
+    def _validate_together(self, written: set[str]) -> None:
+        """Check what these fields must be together."""
+        if written >= {"user", "organization"} and (
+            (self.user_id is None) == (self.organization_id is None)
+        ):
+            raise ValidationError({"user": ONE_OWNER})
+        if written >= {"status", "finished_at"} and (
+            self.is_finished != (self.finished_at is not None)
+        ):
+            raise ValidationError({"finished_at": END_IF_FINISHED})
+
+    def _check_stored_status(self, written: set[str], using: str) -> None:
+        """Lock the row. Raises InvalidTransition unless this object has the row's status.
+
+        Raises DatabaseError if there is no row.
+        """
+        rows = all_rows(type(self), using)
+        stored = next(iter(rows.filter(pk=self.pk).only("status", "version").lock_rows()), None)
+        if stored is None:
+            if self._state.db not in (None, using):  # pragma: no cover  (make test-services)
+                raise DatabaseError(
+                    f"Run {self.pk} is not in the database {using!r}: pass force_insert=True to "
+                    "copy it there."
+                )
+            raise DatabaseError(f"Run {self.pk} is deleted, and cannot be saved.")
+        if written & {"status", "version"} and is_outdated(self, stored):
+            known = self.__dict__.get("status", stored.status)
+            raise InvalidTransition(self.pk, stored.status, known, None)
+        if "finished_at" in written and stored.is_finished != (self.finished_at is not None):
+            raise ValidationError({"finished_at": END_IF_FINISHED})
 
     def transition_to(self, status: str, **fields: Any) -> None:
-        """Move the run to ``status``, and save ``fields`` (name: value) with it.
+        """Change the status to ``status``, and save ``fields`` (name: value) with it.
 
         Atomic against every other writer. A run that becomes finished gets ``finished_at`` now,
-        unless ``fields`` has it; a finished run that goes back to READY or RUNNING loses
-        ``finished_at`` and ``exit_code``, and counts one more in ``stats["resurrectCount"]``.
+        unless ``fields`` has it. A finished run that becomes READY or RUNNING is resurrected:
+        ``finished_at`` and ``exit_code`` are cleared, and ``stats["resurrectCount"]`` is one more.
 
-        Raises InvalidTransition when no such step exists or this object is outdated,
-        ValidationError when a field is refused, TypeError for a name that is no field. Then
-        nothing is changed, neither in the database nor on this object.
+        Raises InvalidTransition if the transition is illegal, or this object is outdated or not
+        saved; ValidationError if a field is not valid; TypeError for a name that is not a field.
+        Then nothing is changed, neither in the database nor on this object.
         """
-        names = {field.name for field in self._meta.concrete_fields} - _FIXED_BY_TRANSITIONS
-        if unknown := fields.keys() - names:
-            raise TypeError(f"A transition cannot change: {', '.join(sorted(unknown))}")
-        using = router.db_for_write(Run, instance=self)
-        with transaction.atomic(using=using):
-            run = Run.objects.using(using).filter(pk=self.pk).locked().first()
-            if run is None or run._state_of_run != self._state_of_run:
-                stored = run.status if run else None
-                raise InvalidTransition(self.pk, stored, self.status, status)
-            if status not in TRANSITIONS[run.status]:
-                raise InvalidTransition(self.pk, run.status, run.status, status)
-            changes: dict[str, Any] = {"status": RunStatus(status), "version": run.version + 1}
-            if status in self.FINISHED:
-                changes["finished_at"] = timezone.now()
-            changes |= fields
-            if run.is_finished:
-                changes["finished_at"] = changes["exit_code"] = None
-                stats = changes.get("stats", run.stats)
-                if isinstance(stats, dict):  # what else it is, validation refuses
-                    count = run.stats.get("resurrectCount", 0) + 1
-                    changes["stats"] = {**stats, "resurrectCount": count}
-            for name, value in changes.items():
-                setattr(run, name, value)
-            run._validate(changes)
-            run.clean()
-            super(Run, run).save(using=using, update_fields=list(changes))
-        for name in changes:
-            setattr(self, name, getattr(run, name))
+        change_status(self, status, fields)
 
     transition_to.alters_data = True  # type: ignore[attr-defined]
 
-    @property
-    def _state_of_run(self) -> tuple[str, int]:
-        """What every transition changes."""
-        return self.status, self.version
+    async def atransition_to(self, status: str, **fields: Any) -> None:
+        """Do what ``transition_to`` does, in asynchronous code."""
+        await sync_to_async(self.transition_to)(status, **fields)
 
-    def delete(self, using: str | None = None, keep_parents: bool = False) -> Any:
+    atransition_to.alters_data = True  # type: ignore[attr-defined]
+
+    def is_being_stopped(self) -> bool:
+        """Return whether the work on the run should stop: for a worker that asks now and then.
+
+        That is so once the run is ABORTING or TIMING-OUT in the database, and also if it is
+        finished or deleted there, or was RUNNING and is another worker's by now. Reads without a
+        lock, and changes nothing on this object.
+        """
+        using = router.db_for_write(type(self), instance=self)
+        rows = all_rows(type(self), using).filter(pk=self.pk)
+        status, version = rows.values_list("status", "version").first() or ("", 0)
+        if self.__dict__.get("status") == RunStatus.RUNNING:
+            return (status, version) != (RunStatus.RUNNING, self.version)
+        return status not in (RunStatus.READY, RunStatus.RUNNING)
+
+    async def ais_being_stopped(self) -> bool:
+        """Return what ``is_being_stopped`` returns, in asynchronous code."""
+        return await sync_to_async(self.is_being_stopped)()
+
+    def delete(
+        self, using: str | None = None, keep_parents: bool = False
+    ) -> tuple[int, dict[str, int]]:
         """Delete the run, if it is finished at this moment. Returns what Django returns.
 
-        Raises RunNotFinished otherwise. A run that is already gone counts as nothing deleted,
-        and no signal fires.
+        Raises RunNotFinished if it is not finished, ProtectedError or RestrictedError if a host's
+        foreign key protects it. If the run is already deleted, nothing is deleted and no signal
+        is sent.
         """
         if self.pk is None:
-            return super().delete(using=using, keep_parents=keep_parents)  # Django's own refusal
-        using = using or router.db_for_write(Run, instance=self)
+            return super().delete(using=using, keep_parents=keep_parents)  # raises ValueError
+        using = using or router.db_for_write(type(self), instance=self)
+        rows = all_rows(type(self), using)
         with transaction.atomic(using=using):
-            try:
-                # Receivers of signals see the run as it is deleted, not as it once was read.
-                self.refresh_from_db(using=using, from_queryset=Run.objects.using(using).locked())
-            except Run.DoesNotExist:
+            stored = next(iter(rows.filter(pk=self.pk).lock_rows()), None)
+            if stored is None:
                 return 0, {}
-            if not self.is_finished:
-                raise RunNotFinished(self.pk, self.status)
+            if not stored.is_finished:
+                raise RunNotFinished(self.pk, stored.status)
+            # Receivers see the run as it is deleted, not as it was once read.
+            for field in self._meta.concrete_fields:
+                setattr(self, field.attname, getattr(stored, field.attname))
             return super().delete(using=using, keep_parents=keep_parents)
 
     delete.alters_data = True  # type: ignore[attr-defined]

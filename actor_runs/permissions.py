@@ -8,17 +8,25 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from actor_runs.models import Run
+from actor_runs.parameters import lookup_value
+
+__all__ = ["RunPermission"]
 
 
 class RunPermission(BasePermission):
-    """Owners delete; owners, and anyone where the run's general access says so, read.
+    """The owner can delete and read a run; anyone can read it if its general access says so.
 
-    Being staff or superuser opens nothing.
+    Staff and superusers can do no more than others. If this is a view's only permission,
+    ``RunViewSet`` treats a caller who passes it as the owner, unless the run is open to anyone:
+    see its ``_is_owner``.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        # A single run may be open to anyone: that is decided when it is known.
-        return request.user.is_authenticated or (view.detail and request.method in SAFE_METHODS)
+        # A single run may be open to anyone, which depends on the run.
+        is_of_one_run = lookup_value(view) is not None
+        return bool(request.user and request.user.is_authenticated) or (
+            is_of_one_run and request.method in SAFE_METHODS
+        )
 
     def has_object_permission(self, request: Request, view: Any, obj: Run) -> bool:
         if request.method in SAFE_METHODS and obj.is_public:

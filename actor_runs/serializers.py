@@ -1,18 +1,23 @@
-"""The shapes of a run on the wire, out only: the API reads and deletes."""
+"""Serializers of a run: with all keys, and as it is in a list."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
-from rest_framework.serializers import BaseSerializer
+from django.core.exceptions import ImproperlyConfigured
+from rest_framework.serializers import Serializer
 
 from actor_runs.models import Run
-from actor_runs.validators import BUILD_NUMBER, format_time
+from actor_runs.schemas import BUILD_NUMBER, format_owner, format_time, to_camel_case
 
+__all__ = ["RunSerializer", "RunShortSerializer"]
 
-def owner_key(run: Run) -> str:
-    """Return ``userId``: the owning user's primary key, or ``org-`` and the organization's."""
-    return str(run.user_id) if run.user_id is not None else f"org-{run.organization_id}"
+PRIVATE_KEYS = ("usageUsd", "usageTotalUsd")
+PRIVATE_META_KEYS = ("clientIp", "userAgent")
+
+_STORAGES = ("default_key_value_store_id", "default_dataset_id", "default_request_queue_id")
 
 
 def build_number_int(build_number: str) -> int | None:
@@ -24,92 +29,89 @@ def build_number_int(build_number: str) -> int | None:
     return major * 10**7 + minor * 10**5 + build
 
 
-def with_values(shape: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what has no value. 0 and false are values."""
-    return {key: value for key, value in shape.items() if value is not None and value != ""}
+# Computed keys, and how each is read from a run.
+READERS: dict[str, Callable[[Any], Any]] = {
+    "user_id": lambda run: format_owner(run.user_id, run.organization_id),
+    "started_at": lambda run: format_time(run.started_at),
+    "finished_at": lambda run: run.finished_at and format_time(run.finished_at),
+    "build_number_int": lambda run: build_number_int(run.build_number),
+}
 
 
-class RunSerializer(BaseSerializer[Run]):
-    """``Run``. Context: ``is_owner``, whether the caller may see what the run cost."""
-
-    def to_representation(self, run: Run) -> dict[str, Any]:
-        optional = {
-            "actorTaskId": run.actor_task_id,
-            "statusMessage": run.status_message,
-            "isStatusMessageTerminal": run.is_status_message_terminal,
-            "pricingInfo": run.pricing_info,
-            "chargedEventCounts": run.charged_event_counts,
-            "exitCode": run.exit_code,
-            "storageIds": run.storage_ids,
-            "buildNumber": run.build_number,
-            "containerUrl": run.container_url,
-            "isContainerServerReady": run.is_container_server_ready,
-            "gitBranchName": run.git_branch_name,
-            "usage": run.usage,
-            "metamorphs": run.metamorphs,
-            "platformUsageBillingModel": run.platform_usage_billing_model,
-        }
-        if self.context["is_owner"]:
-            optional["usageTotalUsd"] = run.usage_total_usd
-            optional["usageUsd"] = run.usage_usd
-        return {
-            "id": run.pk,
-            "actId": run.act_id,
-            "userId": owner_key(run),
-            "startedAt": format_time(run.started_at),
-            "finishedAt": run.finished_at and format_time(run.finished_at),
-            "status": run.status,
-            "meta": run.meta,
-            "stats": run.stats,
-            "options": run.options,
-            "buildId": run.build_id,
-            "generalAccess": run.general_access,
-            "defaultKeyValueStoreId": run.default_key_value_store_id,
-            "defaultDatasetId": run.default_dataset_id,
-            "defaultRequestQueueId": run.default_request_queue_id,
-            **with_values(optional),
-        }
+def _keys(*names: str) -> dict[str, Callable[[Any], Any]]:
+    return {to_camel_case(name): READERS.get(name) or attrgetter(name) for name in names}
 
 
-class RunShortSerializer(BaseSerializer[Run]):
-    """``RunShort``, for the caller's own list."""
+# Keys are named by their fields: status_message is the key statusMessage. A new one also needs a
+# line in admin/layout.py, in FIELD_CHECKS of schemas.py for JSON, and in ANNOTATIONS of openapi.py
+# if it has no field. The docstrings are descriptions in a host's OpenAPI document.
+class RunSerializer(Serializer[Run]):
+    """A run with all of its keys."""
 
-    fields_read = (
-        "id",
-        "act_id",
-        "user_id",
-        "organization_id",
-        "actor_task_id",
-        "status",
-        "started_at",
-        "finished_at",
-        "build_id",
-        "build_number",
-        "meta",
-        "usage_total_usd",
-        "default_key_value_store_id",
-        "default_dataset_id",
-        "default_request_queue_id",
+    required_keys = _keys(
+        *("id", "act_id", "user_id", "started_at", "finished_at", "status", "meta", "stats"),
+        *("options", "build_id", "general_access", *_STORAGES),
+    )
+    optional_keys = _keys(
+        *("actor_task_id", "status_message", "is_status_message_terminal", "pricing_info"),
+        *("charged_event_counts", "exit_code", "storage_ids", "build_number", "container_url"),
+        *("is_container_server_ready", "git_branch_name", "usage", "metamorphs"),
+        *("platform_usage_billing_model", "usage_total_usd", "usage_usd"),
     )
 
-    def to_representation(self, run: Run) -> dict[str, Any]:
-        optional = {
-            "actorTaskId": run.actor_task_id,
-            "buildNumber": run.build_number,
-            "buildNumberInt": build_number_int(run.build_number),
-        }
-        return {
-            "id": run.id,
-            "actId": run.act_id,
-            "userId": owner_key(run),
-            "status": run.status,
-            "startedAt": format_time(run.started_at),
-            "finishedAt": run.finished_at and format_time(run.finished_at),
-            "buildId": run.build_id,
-            "meta": run.meta,
-            "usageTotalUsd": run.usage_total_usd or 0,
-            "defaultKeyValueStoreId": run.default_key_value_store_id,
-            "defaultDatasetId": run.default_dataset_id,
-            "defaultRequestQueueId": run.default_request_queue_id,
-            **with_values(optional),
-        }
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        meta = getattr(cls, "Meta", None)
+        every = cls.required_keys | cls.optional_keys
+        shown = getattr(meta, "fields", "__all__")
+        if shown == "__all__":
+            shown = every
+        left_out = getattr(meta, "exclude", ())
+        if unknown := {*shown, *left_out} - {*every, *cls._declared_fields}:
+            raise ImproperlyConfigured(
+                f"{cls.__name__}.Meta names what are not keys: {', '.join(sorted(unknown))}."
+            )
+        cls.required_keys, cls.optional_keys = (
+            {key: read for key, read in keys.items() if key in shown and key not in left_out}
+            for keys in (cls.required_keys, cls.optional_keys)
+        )
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        """Return the keys of the run, without those that have no value.
+
+        The context's ``is_owner`` (bool, False by default) says whether to show what only the
+        owner sees. A subclass adds keys by fields of its own; its ``Meta.fields`` names the keys to
+        show, or its ``Meta.exclude`` those to leave out.
+        """
+        shape = {key: read(instance) for key, read in self.required_keys.items()}
+        for key, read in self.optional_keys.items():
+            value = read(instance)
+            if value is not None and value != "":  # 0 and false are values
+                shape[key] = value
+        if not self.context.get("is_owner", False):
+            for key in PRIVATE_KEYS:
+                shape.pop(key, None)
+            if "meta" in shape:
+                meta = shape["meta"].items()
+                shape["meta"] = {key: value for key, value in meta if key not in PRIVATE_META_KEYS}
+        if self.fields:
+            shape |= super().to_representation(instance)
+        return shape
+
+
+class RunShortSerializer(RunSerializer):
+    """A run with the keys that it has in a list."""
+
+    required_keys = _keys(
+        *("id", "act_id", "user_id", "status", "started_at", "finished_at", "build_id", "meta")
+    ) | {
+        "usageTotalUsd": lambda run: run.usage_total_usd or 0,
+        **_keys(*_STORAGES),
+    }
+    optional_keys = _keys("actor_task_id", "build_number", "build_number_int")
+
+    # What is read from the database for a list.
+    columns = (
+        *("id", "act_id", "user_id", "organization_id", "actor_task_id", "status", "started_at"),
+        *("finished_at", "build_id", "build_number", "meta", "usage_total_usd", *_STORAGES),
+    )

@@ -17,7 +17,7 @@ urlpatterns = [
         RunViewSet.as_view(DETAIL, detail=True),
         name="run-detail",
     ),
-    # The same once more is nothing to tell in a schema.
+    # The same paths with a trailing slash, hidden from the schema.
     re_path(r"^actor-runs/\Z", RunViewSet.as_view(LIST, detail=False, schema=None)),
     re_path(
         r"^actor-runs/(?P<runId>[^/]+)/\Z",

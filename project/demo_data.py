@@ -1,13 +1,17 @@
-"""What the demo shows: three people, an organization, and runs in every status."""
+"""What the demo shows: people, organizations, and runs in every status, old and new."""
 
 from __future__ import annotations
 
 import datetime
+import random
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.auth.models import Group, User
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
+from actor_runs.fields import ALPHABET
 from actor_runs.models import GeneralAccess, Run, RunStatus
 
 # Fixed, so that what the README says can be pasted.
@@ -79,6 +83,27 @@ FREE = {
 }
 
 
+DAYS = 45
+BAD_DAYS = (9, 10)
+OUTCOMES = [
+    (RunStatus.SUCCEEDED, "Finished! {pages} pages stored."),
+    (
+        RunStatus.FAILED,
+        "The site answered 503 to 20 requests in a row, the last one of page {pages}.",
+    ),
+    (RunStatus.FAILED, "The input is not valid: startUrls is empty."),
+    (RunStatus.TIMED_OUT, "The run timed out after 3600 seconds."),
+    (RunStatus.ABORTED, "The run was aborted by the user."),
+]
+# The newest ones.
+RUNNING = [
+    (RunStatus.READY, ""),
+    (RunStatus.RUNNING, "Crawled {pages} of 20000 pages."),
+    (RunStatus.RUNNING, "Crawled {pages} pages so far."),
+    (RunStatus.ABORTING, "Stopping..."),
+]
+
+
 def create() -> None:
     """Fill an empty database."""
     alice = User.objects.create_user("alice", "alice@example.com")
@@ -90,6 +115,12 @@ def create() -> None:
     Token.objects.create(user=bob, key=BOB_TOKEN)
     for fields in runs(alice, bob, acme):
         Run.objects.create(**fields)
+    owners = [
+        {"user": User.objects.create_user("carol", "carol@example.com")},
+        {"user": User.objects.create_user("dave", "dave@example.com")},
+        {"organization": Group.objects.create(name="Globex")},
+    ]
+    Run.objects.bulk_create(Run(**fields) for fields in recent_runs(owners, timezone.now()))
 
 
 def runs(alice: User, bob: User, acme: Group) -> list[dict[str, Any]]:
@@ -248,6 +279,38 @@ def runs(alice: User, bob: User, acme: Group) -> list[dict[str, Any]]:
             origin="MCP",
         ),
     ]
+
+
+def recent_runs(owners: list[dict[str, Any]], now: datetime.datetime) -> Iterator[dict[str, Any]]:
+    """Yield the fields of some hundreds of runs of the last six weeks, for the admin's pages.
+
+    What they did is the same each time; when it was is counted back from ``now``.
+    """
+    chance = random.Random(15)  # noqa: S311  no secret
+    for days in range(DAYS):
+        is_bad = days in BAD_DAYS
+        for number in range(chance.randint(6, 14)):
+            # Those of today began in the last hours, some of them a few minutes ago.
+            ago = days * 86400 + (number + 0.5) * (86400 / 15 if days else 1500)
+            outcome, message = chance.choices(OUTCOMES, [20, 12 if is_bad else 1, 1, 1, 1])[0]
+            seconds = min(chance.lognormvariate(5.5, 1), ago / 2)
+            if days == 0 and number < len(RUNNING):
+                outcome, message = RUNNING[number]
+                seconds = 0 if outcome == RunStatus.READY else ago
+            pages = int(seconds * chance.uniform(0.5, 3))
+            yield run(
+                "".join(chance.choices(ALPHABET, k=17)),
+                outcome,
+                (now - datetime.timedelta(seconds=ago)).isoformat(),
+                seconds=round(seconds, 3),
+                origin=chance.choice(["API", "SCHEDULER", "SCHEDULER", "WEB", "CLI", "WEBHOOK"]),
+                act_id=chance.choice([SCRAPER, SCRAPER, CRAWLER, MAILER]),
+                pages=pages,
+                memory=chance.choice([512, 1024, 4096, 8192]),
+                status_message=message.format(pages=pages),
+                general_access=chance.choices(list(GeneralAccess), [20, 2, 1, 4])[0],
+                **chance.choices(owners, [5, 2, 4])[0],
+            )
 
 
 def run(

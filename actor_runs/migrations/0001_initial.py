@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 from actor_runs.conf import conf
+from actor_runs.db.migrations import migration_of
 
 
 class Migration(migrations.Migration):
@@ -14,7 +15,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         # The host's choice: the same value here, in the foreign key below and in models.py.
-        migrations.swappable_dependency(conf.organization_model),
+        migration_of(conf.organization_model),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

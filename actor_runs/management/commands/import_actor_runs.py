@@ -12,24 +12,25 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 
-from actor_runs.importing import ImportResult, import_runs, printable
-from actor_runs.management.base import RunsCommand, usage_error
-from actor_runs.models import RunStatus
-from actor_runs.sources import (
+from actor_runs.importing.runs import ImportResult, import_runs
+from actor_runs.importing.sources import (
     PLATFORM_URL,
     Platform,
     PlatformError,
     Record,
     read_export,
 )
-from actor_runs.validators import format_time
+from actor_runs.logs import counted, printable
+from actor_runs.management.base import RunsCommand, usage_error
+from actor_runs.models import RunStatus
+from actor_runs.schemas import format_time
 
 VARIABLE = "APIFY_TOKEN"
 STANDARD_INPUT = "-"
 
 
 def moment(value: str) -> datetime.datetime:
-    """What an option says: a date or a time in ISO 8601, in UTC unless it has an offset."""
+    """Convert an option's value: a date or a time in ISO 8601, in UTC unless it has an offset."""
     try:
         found = parse_datetime(value)
         if found is None:
@@ -42,7 +43,7 @@ def moment(value: str) -> datetime.datetime:
 
 
 def site(value: str) -> str:
-    """What an option says: an absolute URL."""
+    """Convert an option's value: an absolute URL."""
     try:
         parts = urlsplit(value)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
@@ -59,6 +60,7 @@ class Command(RunsCommand):
         parser.add_argument(
             "files",
             nargs="*",
+            default=[],  # without it, call_command(files=...) fails inside of Django
             metavar="FILE",
             help="JSON Lines, a run, an array, or a page of the API's list; .gz is decompressed, "
             "and - is standard input.",
@@ -67,7 +69,7 @@ class Command(RunsCommand):
         parser.add_argument(
             "--force",
             action="store_true",
-            help="Let a record change a run that is further on here than in the record.",
+            help="Overwrite a run even if it is newer here than in the record.",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="Write nothing, and say what would be done."
@@ -81,17 +83,12 @@ class Command(RunsCommand):
         platform.add_argument(
             "--base-url",
             metavar="URL",
-            help=f"Where the API is, {PLATFORM_URL} by default. Another installation will do.",
+            help=f"The API's URL, {PLATFORM_URL} by default; or another installation's.",
         )
         platform.add_argument(
             "--since", metavar="TIME", help="Only runs that started then or later."
         )
-        platform.add_argument(
-            "--status",
-            action="append",
-            choices=RunStatus.values,
-            help="Only runs of this status. Can be given several times.",
-        )
+        self.add_status_argument(platform, RunStatus.values, "Only runs of this status.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.platform: Platform | None = None
@@ -115,16 +112,18 @@ class Command(RunsCommand):
                 on_batch=self.on_batch,
             )
         except PlatformError as exc:
-            raise CommandError(f"{exc} {self.words_for_later()}") from exc
+            raise CommandError(f"{exc} {self.resume_hint()}") from exc
         for name, number in sorted(result.ignored.items()):
             if self.verbosity:
-                self.stdout.write(f"Ignored the unknown key {name} of {number} runs.", ending="\n")
-        self.finish(self.words(result), _total(result))
+                line = f"Ignored the unknown key {name} of {counted(number, 'run')}."
+                self.stdout.write(line, ending="\n")
+        self.finish(self.summary(result), result.imported + result.refused)
         if result.refused:
-            raise CommandError(f"{result.refused} records were refused.")
+            verb = "was" if result.refused == 1 else "were"
+            raise CommandError(f"{counted(result.refused, 'record')} {verb} refused.")
 
     def from_files(self, options: dict[str, Any]) -> Iterator[Record]:
-        """Return the records of the files, of which each can be read as far as one can tell."""
+        """Return the records of the files. Raises CommandError for one that cannot be read."""
         paths = options["files"]
         if not paths:
             raise usage_error("Name a file to import, or - for standard input.")
@@ -148,7 +147,7 @@ class Command(RunsCommand):
                 token,
                 base_url=options["base_url"] or PLATFORM_URL,
                 since=options["since"],
-                statuses=options["status"] or (),
+                statuses=self.statuses(options),
             )
         except PlatformError as exc:
             raise usage_error(str(exc)) from exc
@@ -156,59 +155,54 @@ class Command(RunsCommand):
 
     def records(self, paths: list[str]) -> Iterator[Record]:
         for path in paths:
-            name = printable(path)
             if path == STANDARD_INPUT:
-                yield from read_export(sys.stdin.buffer, name)
+                yield from read_export(sys.stdin.buffer, path)
                 continue
             try:
                 with open(path, "rb") as self.file:
-                    yield from read_export(self.file, name)
+                    yield from read_export(self.file, path)
                     self.bytes_read += self.file.tell()
             except OSError as exc:  # pragma: no cover  gone since its size was asked for
-                yield name, ValidationError(f"{exc.strerror}.")
+                yield path, ValidationError(f"{exc.strerror}.")
             self.file = None
 
     def on_refused(self, place: Any, reason: str) -> None:
-        self.complain(f"{place}: {reason}")
+        self.write_error(f"{printable(str(place))}: {reason}")
 
     def on_batch(self, result: ImportResult) -> None:
         if self.platform is not None:
             self.resume = self.platform.since
-            done = _total(result)
+            done = result.imported + result.refused
             if self.bar is None and self.platform.total and self.may_show_bar:
                 self.show_bar(self.platform.total)  # pragma: no cover  as it is with files
-            line = f"{self.words(result)} {self.words_for_later()}"
+            line = f"{self.summary(result)} {self.resume_hint()}"
         else:
             done = self.bytes_read + (self.file.tell() if self.file else 0)
-            line = self.words(result)
+            line = self.summary(result)
         self.advance(done, line)
 
-    def words(self, result: ImportResult) -> str:
+    def summary(self, result: ImportResult) -> str:
         return (
-            f"{self.verb} {_total(result) - result.refused} runs: {result.created} created, "
+            f"{self.verb} {counted(result.imported, 'run')}: {result.created} created, "
             f"{result.updated} updated, {result.unchanged} unchanged, {result.older} older than "
             f"what is here. {result.refused} refused."
         )
 
-    def words_for_later(self) -> str:
+    def resume_hint(self) -> str:
         if self.resume is None:
-            return super().words_for_later()
+            return super().resume_hint()
         return f"What was done stays; --since {format_time(self.resume)} goes on from here."
 
 
 def _size(path: str) -> int:
-    """Return a file's size. Raises CommandError for what is no readable file."""
+    """Return a file's size. Raises CommandError if it is not a file that can be read."""
+    name = printable(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError) as exc:
-        raise usage_error(f"{path}: {getattr(exc, 'strerror', exc)}.") from None
+        raise usage_error(f"{name}: {getattr(exc, 'strerror', exc)}.") from None
     if stat.S_ISDIR(status.st_mode):
-        raise usage_error(f"{path}: This is a directory.")
+        raise usage_error(f"{name}: This is a directory.")
     if not os.access(path, os.R_OK):
-        raise usage_error(f"{path}: Permission denied.")  # pragma: no cover  not to root
+        raise usage_error(f"{name}: Permission denied.")  # pragma: no cover  not to root
     return status.st_size
-
-
-def _total(result: ImportResult) -> int:
-    counted = result.created + result.updated + result.unchanged + result.older
-    return counted + result.refused

@@ -1,45 +1,21 @@
 from __future__ import annotations
 
-import datetime
-import re
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from actor_runs.management.base import RunsCommand, whole_number
+from actor_runs.batches import MAX_BATCH_SIZE
+from actor_runs.logs import counted
+from actor_runs.management.base import RunsCommand, age, duration, integer
 from actor_runs.models import Run
-from actor_runs.pruning import (
-    BATCH_SIZE,
-    BATCH_SIZE_WHERE_READ,
-    MOST_IN_BATCH,
-    PruneResult,
-    count_due,
-)
-from actor_runs.validators import format_time
+from actor_runs.pruning import BATCH_SIZE, BATCH_SIZE_IF_READ, PruneResult, count_due
+from actor_runs.schemas import format_time
 
-MOST_KEPT = 1_000_000
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def age(value: str) -> datetime.timedelta:
-    """The age that an option says: 12h, 30d or 8w."""
-    # No minutes: 6m would be months to one, and minutes to the other.
-    if not re.fullmatch(r"0*[1-9][0-9]{0,4}[hdw]", value, re.ASCII):
-        raise ValueError(
-            "must be a number of hours, days or weeks above zero, like 12h, 30d or 8w."
-        )
-    return datetime.timedelta(**{UNITS[value[-1]]: int(value[:-1])})
-
-
-def runtime(value: str) -> datetime.timedelta:
-    """The time that an option says: 90, 90s, 10m or 2h."""
-    if not re.fullmatch(r"0*[1-9][0-9]{0,4}[smh]?", value, re.ASCII):
-        raise ValueError("must be a time above zero, like 90s, 10m or 2h.")
-    return datetime.timedelta(**{UNITS.get(value[-1], "seconds"): int(value.rstrip("smh"))})
+MAX_KEPT = 1_000_000
 
 
 class Command(RunsCommand):
-    help = "Delete finished runs that are old, in small batches, beside a running API."
+    help = "Delete old finished runs in batches. Safe while the API is running."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -51,34 +27,21 @@ class Command(RunsCommand):
         parser.add_argument(
             "--failed-older-than",
             metavar="AGE",
-            help="The age for runs that FAILED, if theirs is to be another.",
+            help="The age for FAILED runs, if it is to differ.",
         )
-        parser.add_argument(
-            "--status",
-            action="append",
-            choices=[str(status) for status in Run.FINISHED],
-            help="Delete runs of this status only. Can be given several times.",
-        )
+        self.add_status_argument(parser, Run.FINISHED, "Delete runs of this status only.")
         parser.add_argument(
             "--keep-last",
             default=0,
             metavar="N",
-            help="Of each owner's finished runs, let those N stay that finished last.",
+            help="Keep the N runs of each owner that finished last.",
         )
         self.add_owner_arguments(parser, required=False)
-        parser.add_argument(
-            "--batch-size",
-            metavar="N",
-            help=f"The most runs to delete in one transaction: {BATCH_SIZE} by default, "
-            f"{BATCH_SIZE_WHERE_READ} where they have to be read.",
-        )
-        parser.add_argument(
-            "--max-runtime",
-            metavar="TIME",
-            help="Begin no batch after this time: 90s, 10m, 2h.",
-        )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="Delete nothing, and say what would go."
+        self.add_batch_arguments(
+            parser,
+            batch_size=f"The most runs to delete in one transaction: {BATCH_SIZE} by default, "
+            f"{BATCH_SIZE_IF_READ} where they have to be read.",
+            dry_run="Delete nothing, and say what would be deleted.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -86,13 +49,11 @@ class Command(RunsCommand):
             options,
             older_than=age,
             failed_older_than=age,
-            keep_last=whole_number(MOST_KEPT),
-            batch_size=whole_number(MOST_IN_BATCH),
-            max_runtime=runtime,
+            keep_last=integer(MAX_KEPT),
+            batch_size=integer(MAX_BATCH_SIZE),
+            max_runtime=duration,
         )
-        runs = Run.objects.filter(**self.owner(options))
-        if options["status"]:
-            runs = runs.filter(status__in=options["status"])
+        runs = self.selected_runs(options)
         ages = {name: options[name] for name in ("older_than", "failed_older_than")}
         if self.may_show_bar and (total := count_due(runs, **ages)):
             self.show_bar(total)
@@ -105,19 +66,19 @@ class Command(RunsCommand):
             dry_run=options["dry_run"],
             on_batch=self.on_batch,
         )
-        words = self.words(result)
+        line = self.summary(result)
         if result.protected:
-            words += f" {result.protected} stay, since other records depend on them."
-        if not result.complete:
-            words += " The time is up, and more are due."
-        self.finish(words, result.deleted)
+            verb, them = ("stays", "it") if result.protected == 1 else ("stay", "them")
+            line += f" {result.protected} {verb}, since other records depend on {them}."
+        self.finish_batches(line, result.deleted, result)
 
     def on_batch(self, result: PruneResult) -> None:
-        self.advance(result.deleted + result.protected, self.words(result))
+        done = result.deleted + result.protected + result.locked
+        self.advance(done, self.summary(result))
 
-    def words(self, result: PruneResult) -> str:
-        words = f"{self.verb} {result.deleted} runs"
+    def summary(self, result: PruneResult) -> str:
+        line = f"{self.verb} {counted(result.deleted, 'run')}"
         if result.oldest and result.newest:
             oldest, newest = format_time(result.oldest), format_time(result.newest)
-            words += f" that finished from {oldest} to {newest}"
-        return f"{words}."
+            line += f" that finished from {oldest} to {newest}"
+        return f"{line}."

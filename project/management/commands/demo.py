@@ -117,10 +117,13 @@ def introduction(site: str) -> str:
     lines = [
         "",
         "Two people, alice and bob, and the organization Acme, of which alice is a member.",
+        "Some hundreds of other runs, of the last weeks, are those of carol, dave and Globex.",
         "",
         f"Token of alice: {ALICE_TOKEN}",
         f"Token of bob:   {BOB_TOKEN}",
         f"Admin:          {site}/admin/ (admin, password admin)",
+        f"Overview:       {site}/admin/actor_runs/run/overview/",
+        f"OpenAPI:        {site}/schema/ui/",
         "",
         "Paste these into another terminal, in this order:",
     ]

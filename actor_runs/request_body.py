@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from actor_runs.exceptions import InvalidInput
 
-WHOLE_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 def check_body(request: HttpRequest) -> None:
@@ -22,7 +22,7 @@ def check_body(request: HttpRequest) -> None:
     try:
         # Numbers stay text: Python refuses very long ones, which JSON knows no limit for.
         value = json.loads(
-            body.decode(), parse_int=str, parse_float=str, parse_constant=_refuse_constant
+            body.decode(), parse_int=str, parse_float=str, parse_constant=_reject_constant
         )
     except (ValueError, RecursionError):
         raise InvalidInput from None
@@ -30,15 +30,15 @@ def check_body(request: HttpRequest) -> None:
         raise InvalidInput
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+def _reject_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _read(request: HttpRequest) -> bytes:
     """Return the whole body. Raises InvalidInput when it was cut short or cannot be known."""
     length = request.META.get("CONTENT_LENGTH") or ""
     if length and "HTTP_TRANSFER_ENCODING" not in request.META:
-        if not WHOLE_NUMBER.fullmatch(length):
+        if not LENGTH.fullmatch(length):
             raise InvalidInput
         body = request.body
         if int(length) != len(body):
@@ -47,15 +47,15 @@ def _read(request: HttpRequest) -> bytes:
     # Without a Content-Length, Django takes every body under WSGI for empty.
     environ = getattr(request, "environ", None)
     if environ is None:
-        return _read_to_the_end(request)  # ASGI: the server ends the body by itself
+        return _read_to_end(request)  # ASGI: the server ends the body by itself
     if environ.get("wsgi.input_terminated"):
-        return _read_to_the_end(environ["wsgi.input"])
+        return _read_to_end(environ["wsgi.input"])
     if "HTTP_TRANSFER_ENCODING" in environ:
         raise InvalidInput  # there is a body, and the server does not say where it ends
     return b""
 
 
-def _read_to_the_end(stream: Any) -> bytes:
+def _read_to_end(stream: Any) -> bytes:
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     body = b""
     try:

@@ -2,64 +2,40 @@
 
 from __future__ import annotations
 
-import datetime
+import copy
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, connections, router, transaction
-from django.utils.dateparse import parse_datetime
-from django.utils.translation import gettext as _
 
+from actor_runs.db.errors import bisect, retry
+from actor_runs.importing.records import Prepared, prepare, reason_of, unknown_keys
+from actor_runs.importing.sources import MAX_REASON_LENGTH, Record, unwrap
+from actor_runs.logs import printable
 from actor_runs.models import Run
-from actor_runs.serializers import RunShortSerializer
-from actor_runs.sources import Record
-from actor_runs.transactions import persistently
-from actor_runs.validators import key_of, refuse, time
+from actor_runs.signals import announce_status_change
 
 logger = logging.getLogger("actor_runs")
 
 BATCH_RUNS = 500
 # MariaDB takes statements of 16 MiB, and characters can be four bytes.
 BATCH_CHARACTERS = 3_000_000
-MOST_IGNORED_KEYS = 100
-LONGEST_REASON = 500
+MAX_IGNORED_KEYS = 100
 
-
-FIELDS = {
-    key_of(f.name): f.name
-    for f in Run._meta.concrete_fields
-    if not f.is_relation and f.name != "version"  # which is not of the API
-}
-# What the API makes of other fields.
-DERIVED = {"userId", "buildNumberInt"}
-REQUIRED = (
-    "id",
-    "actId",
-    "status",
-    "startedAt",
-    "meta",
-    "buildId",
-    "defaultKeyValueStoreId",
-    "defaultDatasetId",
-    "defaultRequestQueueId",
-)
-# What a run cannot go through other statuses and back without changing.
-MOVES = {"status", "finished_at"}
-# A run in a list has some of the keys, without these: it says nothing of the others.
-WHOLE = "options"
-IN_LISTS = set(FIELDS.values()) & set(RunShortSerializer.fields_read)
+# Changing these means that the status moved.
+STATUS_FIELDS = {"status", "finished_at"}
 
 
 @dataclass
 class ImportResult:
     """What an import did, or would do in a dry run, in numbers of runs (int).
 
-    ``older`` were left as they are here, since what is here is further on. ``refused`` is the
+    ``older`` were left as they are, since they are newer here. ``refused`` is the
     number of records that are bad or belong to somebody else. ``ignored`` counts the unknown
     keys by name; beyond 100 names under the name ``...``.
     """
@@ -71,14 +47,10 @@ class ImportResult:
     refused: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
 
-
-class Prepared(NamedTuple):
-    """A record that was read and checked: the run, and the fields that it speaks of."""
-
-    place: Any
-    run: Run
-    fields: list[str]
-    size: int
+    @property
+    def imported(self) -> int:
+        """The number of records that were good, whatever became of them."""
+        return self.created + self.updated + self.unchanged + self.older
 
 
 def import_runs(
@@ -94,14 +66,16 @@ def import_runs(
     """Import runs for ``user`` or ``organization``, and return what became of them.
 
     ``records`` are pairs of a place, by which a bad record is named, and a run object as the API
-    returns it: ``enumerate(objects)``, or what ``actor_runs.sources`` reads. A run whose ID is
-    here already gets what is new; it is refused if it belongs to another owner, and left alone
-    if it is further on here than in the record, unless ``force``. ``userId`` is ignored.
+    returns it or a webhook sends it: ``enumerate(objects)``, or what
+    ``actor_runs.importing.sources`` reads. A run whose ID is here already gets what is new; it is
+    refused if it belongs to another owner, and left alone if it is newer here than in the
+    record, unless ``force``. ``userId`` is ignored.
 
     Writes in batches, each its own short transaction, safe beside the API; memory is bounded,
     and if the records end in an exception, those before it are in. Statuses may change in any
-    way: an import copies, and does not take steps. No ``save`` and no signals: see
-    ``bulk_create``. ``dry_run`` writes nothing, nor does it lock.
+    way: the rules for transitions do not apply. ``run_status_changed`` is sent for each
+    existing run whose status changed; ``save`` is not called and Django's signals are not sent:
+    see ``bulk_create``. ``dry_run`` writes nothing, nor does it lock.
 
     ``on_refused`` is called with the place and the reason for each bad record, which is logged
     as a warning on ``actor_runs`` otherwise; ``on_batch`` after each batch with the result so
@@ -112,14 +86,14 @@ def import_runs(
     owner = {"user": user, "organization": organization}
     work = _Import(owner, force, dry_run, on_refused or _warn)
     for batch in _batches(work.prepared(records)):
-        work.save(batch)
+        bisect(batch, work.save, work.save_alone)
         if on_batch is not None:
             on_batch(work.result)
     return work.result
 
 
 def _warn(place: Any, reason: str) -> None:
-    logger.warning("A run was not imported: %s: %s", place, reason)
+    logger.warning("A run was not imported: %s: %s", printable(str(place)), reason)
 
 
 def _batches(prepared: Iterable[Prepared | None]) -> Iterator[list[Prepared]]:
@@ -156,46 +130,41 @@ class _Import:
         self.on_refused = on_refused
         self.result = ImportResult()
         self.using = router.db_for_write(Run)
+        self.last_error = ""
 
     def prepared(self, records: Iterable[Record]) -> Iterator[Prepared | None]:
         """Yield what is good of ``records``, and None in the place of what is not."""
         for place, record in records:
             try:
-                if isinstance(record, ValidationError):
-                    raise record
-                if not isinstance(record, dict):
-                    raise ValidationError(_("A run must be an object."))
-                self._count_ignored(record)
-                run = self._checked_run(record)
+                yield self._prepare(place, unwrap(record))
             except ValidationError as exc:
-                self._refuse(place, _reason(exc))
+                self._refuse(place, reason_of(exc))
                 yield None
-            else:
-                fields = FIELDS.values() if record.get(WHOLE) is not None else IN_LISTS
-                yield Prepared(place, run, list(fields), len(repr(record)))
 
-    def save(self, batch: list[Prepared], again: bool = True) -> None:
-        """Write a batch; where the database refuses it, find out which run it is about."""
+    def save(self, batch: list[Prepared]) -> bool:
+        """Write a batch; return False if the database refuses it for one of its runs."""
         try:
-            outcomes, refused = persistently(lambda: self._write(batch), self.using)
+            outcomes, refused = retry(lambda: self._write(batch), self.using)
         except (DataError, IntegrityError) as exc:
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                self.save(batch[:middle])
-                self.save(batch[middle:])
-            elif again:
-                # Perhaps somebody else created it at the same time: then it is there now.
-                self.save(batch, again=False)
-            else:
-                self._refuse(batch[0].place, str(exc).partition("\n")[0])
-            return
+            self.last_error = str(exc).partition("\n")[0]
+            return False
         for outcome, number in outcomes.items():
             setattr(self.result, outcome, getattr(self.result, outcome) + number)
         for place in refused:
-            self._refuse(place, _("id: A run with this ID belongs to another owner."))
+            self._refuse(place, "id: A run with this ID belongs to another owner.")
+        return True
+
+    def save_alone(self, item: Prepared) -> None:
+        """Write a run that the database refused, or refuse its record."""
+        # Another writer may have created it at the same time: then it is updated now.
+        if not self.save([item]):
+            self._refuse(item.place, self.last_error)
 
     def _write(self, batch: list[Prepared]) -> tuple[Counter[str], list[Any]]:
-        """Create and update in one transaction; return the outcomes, and the places of others'."""
+        """Create and update in one transaction.
+
+        Returns the counts by outcome, and the places of the records that are refused.
+        """
         outcomes: Counter[str] = Counter()
         refused = []
         created: dict[str, Run] = {}
@@ -203,10 +172,8 @@ class _Import:
         changed_fields: set[str] = set()
         with transaction.atomic(using=self.using):
             runs = Run.objects.using(self.using).filter(pk__in={item.run.pk for item in batch})
-            if not self.dry_run:
-                # In the order in which runs are locked everywhere, against deadlocks.
-                runs = runs.locked().order_by("pk")
-            stored = {run.pk: run for run in runs}
+            stored = {run.pk: run for run in (runs if self.dry_run else runs.lock_rows())}
+            old_statuses = {run.pk: run.status for run in stored.values()}
             for place, run, fields, _size in batch:
                 here = stored.setdefault(run.pk, run)
                 if here is run:
@@ -217,21 +184,26 @@ class _Import:
                 elif not self.force and _is_older(run, fields, here):
                     outcomes["older"] += 1
                 elif news := [f for f in fields if getattr(run, f) != getattr(here, f)]:
+                    if run.pk in created:  # a new attempt begins with the records as they were
+                        here = created[run.pk] = stored[run.pk] = copy.copy(here)
+                    else:
+                        changed[run.pk] = here
                     for name in news:
                         setattr(here, name, getattr(run, name))
-                    if not MOVES.isdisjoint(news):
+                    if not STATUS_FIELDS.isdisjoint(news):
                         # So that objects which others read before know that they are outdated.
                         here.version += 1
                         news.append("version")
-                    if run.pk not in created:
-                        changed[run.pk] = here
-                        changed_fields.update(news)
+                    changed_fields.update(news)
                     outcomes["updated"] += 1
                 else:
                     outcomes["unchanged"] += 1
             if not self.dry_run:
                 self._create(created)
                 self._update(changed, changed_fields)
+                for pk, run in changed.items():
+                    if run.status != old_statuses[pk]:
+                        announce_status_change(run, old_statuses[pk], self.using)
         return outcomes, refused
 
     def _create(self, runs: dict[str, Run]) -> None:
@@ -248,43 +220,20 @@ class _Import:
                 unique_fields=["id"] if features.supports_update_conflicts_with_target else None,
             )
 
-    def _checked_run(self, record: dict[str, Any]) -> Run:
-        """Return the run that a record is. Raises ValidationError with the fields' names."""
-        values = {
-            FIELDS[key]: value
-            for key, value in record.items()
-            if key in FIELDS and value is not None
-        }
-        errors: dict[str, Any] = {
-            FIELDS[key]: refuse(FIELDS[key], _("is required."))
-            for key in REQUIRED
-            if FIELDS[key] not in values
-        }
-        for name in ("started_at", "finished_at"):
-            if name in values:
-                try:
-                    values[name] = time(values[name], name)
-                except ValidationError as exc:
-                    errors[name] = exc
-        if errors:
-            raise ValidationError(errors)
-        if values["status"] in Run.FINISHED and "finished_at" not in values:
-            values["finished_at"] = _end(values["started_at"], values.get("stats"))
-        run = Run(**self.owner, **values)
-        # Its owner is the caller's word, and the database answers for it.
-        run.clean_fields(exclude={"user", "organization"})
-        run.clean()
-        return run
-
-    def _count_ignored(self, record: dict[str, Any]) -> None:
+    def _prepare(self, place: Any, record: Any) -> Prepared:
+        if isinstance(record, ValidationError):
+            raise record
+        if not isinstance(record, dict):
+            raise ValidationError("A run must be an object.")
         ignored = self.result.ignored
-        for key in record.keys() - FIELDS.keys() - DERIVED:
-            name = printable(str(key))
-            ignored[name if name in ignored or len(ignored) < MOST_IGNORED_KEYS else "..."] += 1
+        for key in unknown_keys(record):
+            name = printable(str(key)[:MAX_REASON_LENGTH])
+            ignored[name if name in ignored or len(ignored) < MAX_IGNORED_KEYS else "..."] += 1
+        return prepare(place, record, self.owner)
 
     def _refuse(self, place: Any, reason: str) -> None:
         self.result.refused += 1
-        self.on_refused(place, printable(reason))
+        self.on_refused(place, printable(reason[:MAX_REASON_LENGTH]))
 
 
 def _is_older(run: Run, fields: list[str], here: Run) -> bool:
@@ -292,37 +241,8 @@ def _is_older(run: Run, fields: list[str], here: Run) -> bool:
 
     A resurrection is the only way back from being finished, and those are counted.
     """
-    resurrected = here.stats.get("resurrectCount", 0)
+    resurrected = here.stats.get("resurrectCount", 0) if isinstance(here.stats, dict) else None
+    if not isinstance(resurrected, int):  # QuerySet.update() validates nothing
+        return False
     then = run.stats.get("resurrectCount", 0) if "stats" in fields else resurrected
     return (then, run.is_finished) < (resurrected, here.is_finished)
-
-
-def _end(started_at: str, stats: Any) -> datetime.datetime | None:
-    """Return when a run finished that does not say so: after its duration, or at once."""
-    start = parse_datetime(started_at)
-    duration = stats.get("durationMillis") if isinstance(stats, dict) else None
-    try:
-        return start and start + datetime.timedelta(milliseconds=duration or 0)
-    except (OverflowError, TypeError, ValueError):
-        return start
-
-
-def _reason(error: ValidationError) -> str:
-    """Return one line that names each key as the record has it, and what is wrong with it."""
-    if not hasattr(error, "error_dict"):
-        return " ".join(error.messages)
-    reasons = []
-    for name, errors in error.error_dict.items():
-        for each in errors:
-            # Checks of what is inside of a field name the place there.
-            params = each.params or {}
-            path = str(params.get("name", name)).removeprefix(name)
-            message = params.get("message") or " ".join(each.messages)
-            reasons.append(f"{key_of(name)}{path}: {message}")
-    return " ".join(reasons)
-
-
-def printable(text: str) -> str:
-    """Return ``text`` as one line that every terminal and every log can take."""
-    shown = text[:LONGEST_REASON]
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown)

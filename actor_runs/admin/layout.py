@@ -1,0 +1,127 @@
+"""Which fields of a run its pages in the admin show, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.admin.utils import flatten_fieldsets
+from django.utils.translation import gettext as _
+
+from actor_runs.admin.display import json_display
+from actor_runs.models import Run
+
+OWNER = ("user", "organization")
+BUILD = ("build_id", "build_number", "git_branch_name")
+STORAGE_IDS = ("default_dataset_id", "default_key_value_store_id", "default_request_queue_id")
+META, OPTIONS, STATS, USAGE, USAGE_USD, EVENTS, PRICING, METAMORPHS, STORAGES = map(
+    json_display,
+    (
+        "meta",
+        "options",
+        "stats",
+        "usage",
+        "usage_usd",
+        "charged_event_counts",
+        "pricing_info",
+        "metamorphs",
+        "storage_ids",
+    ),
+)
+
+# Written by the host's code and by imports.
+READONLY = [
+    "id",
+    "started_at",
+    "exit_code",
+    "status_message",
+    "is_status_message_terminal",
+    *STORAGE_IDS,
+    "storage_ids",
+    "container_url",
+    "is_container_server_ready",
+    "meta",
+    "options",
+    "stats",
+    "usage",
+    "usage_usd",
+    "usage_total_usd",
+    "charged_event_counts",
+    "pricing_info",
+    "platform_usage_billing_model",
+    "metamorphs",
+]
+# What transitions alone change, and the key.
+ALWAYS_READONLY = ["id", "status", "finished_at"]
+# Methods of RunAdmin, and the JSON fields over several lines.
+DISPLAYS: list[Any] = [
+    "run_id",
+    "outcome",
+    "badge",
+    "owner",
+    "actor",
+    "started",
+    "api",
+    "exact_start",
+    "exact_end",
+    "duration",
+    "cost",
+    *(META, OPTIONS, STATS, USAGE, USAGE_USD, EVENTS, PRICING, METAMORPHS, STORAGES),
+]
+
+
+def get_fieldsets(
+    run: Run | None, *, form_fields: Any, readonly_fields: Any, added: list[Any]
+) -> list[Any]:
+    """Return the app's fieldsets, without fields that the form of a subclass drops.
+
+    What a subclass adds comes last: fields of its form, and the read-only ones in ``added``.
+    """
+    owner = "owner" if {*OWNER} <= {*readonly_fields} else OWNER
+    layout: Any = _layout(run, owner)
+    fieldsets = _keep_available(layout, {*form_fields, *readonly_fields})
+    columns = {field.name for field in Run._meta.get_fields()}
+    shown = {*flatten_fieldsets(layout), *OWNER}
+    others = [*(name for name in form_fields if name not in columns), *added]
+    if others := [name for name in others if name not in shown]:
+        fieldsets.append((None, {"fields": others}))
+    return fieldsets
+
+
+def _layout(run: Run | None, owner: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """Return the fieldsets of the page of a run, or of the page that adds one."""
+    if run is None:
+        return [
+            (_("Owner and access"), {"fields": [owner, "general_access"]}),
+            (_("Actor and build"), {"fields": [("act_id", "actor_task_id"), BUILD]}),
+        ]
+    outcome = [
+        ("badge", "exit_code"),
+        ("status_message", "is_status_message_terminal"),
+        ("usage_total_usd", EVENTS),
+        USAGE_USD,
+    ]
+    details = [
+        (OPTIONS, META),
+        (STATS, USAGE),
+        (PRICING, METAMORPHS),
+        ("container_url", "is_container_server_ready", "platform_usage_billing_model"),
+    ]
+    return [
+        (_("Actor and build"), {"fields": [("id", "api"), ("act_id", "actor_task_id"), BUILD]}),
+        (_("Owner and access"), {"fields": [owner, "general_access"]}),
+        (_("Times"), {"fields": [("exact_start", "exact_end", "duration")]}),
+        (_("Outcome"), {"fields": outcome}),
+        (_("Storages"), {"fields": [STORAGE_IDS, STORAGES], "classes": ["collapse"]}),
+        (_("Details"), {"fields": details, "classes": ["collapse"]}),
+    ]
+
+
+def _keep_available(layout: list[tuple[Any, dict[str, Any]]], available: set[Any]) -> list[Any]:
+    """Return the layout without fields that are not ``available``, nor rows and parts of them."""
+    kept = []
+    for title, options in layout:
+        rows = [row if isinstance(row, tuple) else (row,) for row in options["fields"]]
+        rows = [tuple(name for name in row if name in available) for row in rows]
+        if rows := [row for row in rows if row]:
+            kept.append((title, {**options, "fields": rows}))
+    return kept

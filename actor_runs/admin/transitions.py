@@ -1,0 +1,121 @@
+"""Transitions in the admin: the buttons on the page of a run, and what they do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import router, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from actor_runs.admin.display import format_exact_time
+from actor_runs.admin.forms import with_labels
+from actor_runs.enums import FINISHED, TRANSITIONS, RunStatus
+from actor_runs.exceptions import InvalidTransition
+from actor_runs.models import Run
+
+if TYPE_CHECKING:
+    from actor_runs.admin.options import RunAdmin
+
+LABELS = {
+    RunStatus.RUNNING: gettext_lazy("Start"),
+    RunStatus.SUCCEEDED: gettext_lazy("Finish as succeeded"),
+    RunStatus.FAILED: gettext_lazy("Finish as failed"),
+    RunStatus.TIMING_OUT: gettext_lazy("Time out"),
+    RunStatus.TIMED_OUT: gettext_lazy("Finish as timed out"),
+    RunStatus.ABORTING: gettext_lazy("Abort"),
+    RunStatus.ABORTED: gettext_lazy("Finish as aborted"),
+}
+RESURRECTIONS = {
+    RunStatus.READY: gettext_lazy("Resurrect"),
+    RunStatus.RUNNING: gettext_lazy("Resurrect and start"),
+}
+
+
+def transition_labels(status: str) -> list[tuple[RunStatus, Any]]:
+    """Return the statuses that a run can take next, each with the name of the transition."""
+    labels = RESURRECTIONS if status in FINISHED else LABELS
+    return [(new_status, labels[new_status]) for new_status in TRANSITIONS[status]]
+
+
+def format_version(run: Run) -> str:
+    """Return a token that every transition changes, to detect an outdated page."""
+    return f"{run.status} {run.version}"
+
+
+def transition(modeladmin: RunAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
+    """Change the status of a run to that of the pressed button, unless its page is outdated.
+
+    Asks first if the run loses something by it.
+    """
+    run = modeladmin.get_object(request, unquote(object_id))
+    if not modeladmin.has_change_permission(request, run):
+        raise PermissionDenied
+    if run is None:
+        return _redirect_with_error(modeladmin, request, None, _("The run is deleted."))
+    if request.POST.get("version") != format_version(run):
+        return _redirect_with_error(modeladmin, request, run, _changed_meanwhile(run.status))
+    old_status, new_status = run.status, request.POST.get("status", "")
+    label = dict(transition_labels(old_status)).get(new_status)
+    if label is None:
+        words = _("This transition is not possible now.")
+        return _redirect_with_error(modeladmin, request, run, words)
+    if run.is_finished and "confirmed" not in request.POST:
+        return _ask(modeladmin, request, run, new_status, label)
+    try:
+        with transaction.atomic(using=router.db_for_write(Run, instance=run)):
+            run.transition_to(new_status)
+            modeladmin.log_change(request, run, f"{old_status} → {new_status}")
+    except InvalidTransition as exc:
+        if exc.status is None:
+            return _redirect_with_error(modeladmin, request, None, _("The run is deleted."))
+        return _redirect_with_error(modeladmin, request, run, _changed_meanwhile(exc.status))
+    except ValidationError as exc:
+        words = " ".join(with_labels(exc).messages)
+        return _redirect_with_error(modeladmin, request, run, words)
+    words = _("The run is now: %(status)s.") % {"status": RunStatus(new_status).label}
+    modeladmin.message_user(request, words, messages.SUCCESS)
+    return HttpResponseRedirect(modeladmin.get_page_url("change", run.pk))
+
+
+def _ask(
+    modeladmin: RunAdmin, request: HttpRequest, run: Run, new_status: str, label: str
+) -> HttpResponse:
+    """Return the page that says what a finished run loses when it is resurrected."""
+    lost = [(capfirst(_("finished at")), format_exact_time(run.finished_at))]
+    if run.exit_code is not None:
+        lost.append((capfirst(_("exit code")), str(run.exit_code)))
+    context = {
+        **modeladmin.admin_site.each_context(request),
+        "title": label,
+        "subtitle": None,
+        "opts": modeladmin.opts,
+        "media": modeladmin.media,
+        "original": run,
+        "lost": lost,
+        "status": new_status,
+        "version": format_version(run),
+    }
+    request.current_app = modeladmin.admin_site.name
+    template = "admin/actor_runs/run/transition_confirmation.html"
+    return TemplateResponse(request, template, context)
+
+
+def _changed_meanwhile(status: str) -> str:
+    words = _("The run was changed meanwhile, and is now: %(status)s. Nothing was done.")
+    return words % {"status": RunStatus(status).label}
+
+
+def _redirect_with_error(
+    modeladmin: RunAdmin, request: HttpRequest, run: Run | None, words: str
+) -> HttpResponse:
+    """Say why nothing was done, on the page of the run, or the list where it is gone."""
+    modeladmin.message_user(request, words, messages.ERROR)
+    page = modeladmin.get_page_url(*(("change", run.pk) if run else ("changelist",)))
+    return HttpResponseRedirect(page)

@@ -1,0 +1,175 @@
+"""How Django would read and delete the rows of a queryset, by its private API.
+
+All of it was seen to work on Django 5.2, 6.0 and 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+
+from django.db import connections, models
+from django.db.models import QuerySet, Subquery
+from django.db.models.deletion import Collector
+from django.db.models.expressions import Col, RawSQL
+from django.db.models.lookups import Exact
+from django.db.models.query import ModelIterable
+from django.db.models.sql import Query
+from django.db.models.sql.where import NothingNode
+
+from actor_runs.db.transactions import begin_to_write, max_parameters
+
+LOCKED_AT_ONCE = 1000  # keys in one statement
+
+
+def all_rows(model: type[models.Model], using: str | None, **hints: Any) -> Any:
+    """Return all rows of a model, also of a proxy whose manager leaves some out.
+
+    ``base_manager_name`` is looked up on the proxy, whose manager of that name may filter.
+    """
+    base: Any = model._meta.concrete_model._base_manager.all()  # type: ignore[union-attr]
+    return type(base)(model, using=using, hints=hints)
+
+
+def is_plain(rows: Any) -> bool:
+    """Return whether this is ``Model.objects.all()``: all rows, all fields, and no order."""
+    return (
+        rows._iterable_class is ModelIterable
+        and not rows._prefetch_related_lookups
+        and vars(rows.query).items() <= _plain_attributes(rows.model).items()
+    )
+
+
+@cache
+def _plain_attributes(model: type[models.Model]) -> dict[str, Any]:
+    """Return the attributes of a query for all rows, those of its class and of a copy too.
+
+    A method that changes nothing, such as ``defer(None)``, leaves a default of the class behind.
+    """
+    return {**vars(Query), **vars(Query(model).chain())}
+
+
+def is_single_table(rows: QuerySet[Any]) -> bool:
+    """Return whether all conditions are on the rows' own table, and each row is there once.
+
+    Reads ``Query`` itself: Django has no public way to learn about joins and subqueries.
+    """
+    query = rows.query
+    tables = sum(1 for references in query.alias_refcount.values() if references)
+    return tables <= 1 and not (
+        query.distinct
+        or query.group_by
+        or query.combinator
+        or query.extra_tables
+        or has_window(rows)
+        or any(_reads_elsewhere(node) for node in _nodes(query.where))
+    )
+
+
+def has_all_rows(rows: QuerySet[Any]) -> bool:
+    """Return whether these are all rows of one table, in whatever order."""
+    return is_single_table(rows) and not rows.query.where and not rows.query.is_sliced
+
+
+def has_window(rows: QuerySet[Any]) -> bool:
+    """Return whether a condition is on a window function, which other rows decide too."""
+    return rows.query.where.contains_over_clause
+
+
+def compared_columns(rows: QuerySet[Any]) -> set[str]:  # pragma: no cover  (make test-services)
+    """Return the columns that the conditions compare."""
+    return {node.target.attname for node in _nodes(rows.query.where) if isinstance(node, Col)}
+
+
+def fixed_columns(rows: QuerySet[Any]) -> set[str]:
+    """Return the columns of the rows' table that a condition fixes to one value.
+
+    The rows are narrowed by ``filter()`` last, so that AND joins the conditions.
+    """
+    return {
+        node.lhs.target.attname
+        for node in rows.query.where.children
+        if isinstance(node, Exact) and isinstance(node.lhs, Col)
+    }
+
+
+def _nodes(node: Any) -> Iterator[Any]:
+    yield node
+    if not isinstance(node, Query) and hasattr(node, "get_source_expressions"):
+        for child in node.get_source_expressions():
+            if child is not None:  # pragma: no branch  (make test-services)
+                yield from _nodes(child)
+
+
+def _reads_elsewhere(node: Any) -> bool:
+    if isinstance(node, (Query, Subquery, RawSQL)):
+        return True
+    # extra(where=...) has no expressions to look into.
+    return not hasattr(node, "get_source_expressions") and not isinstance(node, NothingNode)
+
+
+def can_delete_at_once(rows: QuerySet[Any]) -> bool:
+    """Return whether one statement can delete these rows, so that none has to be read.
+
+    That is so if nothing depends on them, no receiver listens to their deletion, and all
+    conditions are on their own table. ``Collector`` is how Django itself finds out.
+    """
+    return is_single_table(rows) and Collector(using=rows.db).can_fast_delete(rows)
+
+
+def lock_rows(rows: QuerySet[Any], *fields: str) -> list[Any]:
+    """Lock rows until the transaction ends, and return them as they are now.
+
+    With ``fields`` only, if any are given. In the order of their primary keys.
+    """
+    begin_to_write(rows.model, rows.db)
+    # MariaDB locks the entry of the index that it searches, and then the row. Other statements lock
+    # the row first, so the two could deadlock.
+    locks_rows_only = connections[rows.db].vendor != "mysql" or (
+        compared_columns(rows) == {rows.model._meta.pk.attname}
+    )
+    if is_single_table(rows) and locks_rows_only:
+        rows = rows.order_by("pk").select_for_update()
+        return list(rows.only(*fields) if fields else rows)
+    return _lock_by_key(rows, *fields)
+
+
+def _lock_by_key(rows: QuerySet[Any], *fields: str) -> list[Any]:
+    """Lock rows by their primary keys alone, if the conditions need other tables too.
+
+    A locking read checks only conditions on the locked rows again. So all conditions are checked
+    a second time under the lock, and count for a row that is as they saw it.
+    """
+    meta = rows.model._meta
+    columns = (
+        compared_columns(rows)
+        if is_single_table(rows)
+        else {f.attname for f in meta.concrete_fields if not isinstance(f, models.JSONField)}
+    )
+    compared = sorted(columns | {meta.pk.attname})
+    every = all_rows(rows.model, rows.db)
+    rows = rows.order_by()
+    keys = sorted(set(rows.values_list("pk", flat=True)))
+    size = max_parameters(rows.db) or LOCKED_AT_ONCE
+    locked = []
+    for start in range(0, len(keys), size):
+        batch = every.filter(pk__in=keys[start : start + size]).order_by("pk").select_for_update()
+        batch = batch.only(*compared, *fields) if fields else batch
+        # A window is over all rows, not over the locked ones.
+        matching = every.filter(pk__in=rows.values("pk")) if has_window(rows) else rows
+        matching = matching.filter(pk__in=[row.pk for row in batch])
+        states = set(matching.values_list(*compared))
+        locked += [row for row in batch if tuple(getattr(row, name) for name in compared) in states]
+    return locked
+
+
+def delete_locked(rows: Iterable[models.Model], using: str, origin: Any) -> dict[str, int]:
+    """Delete rows that the caller has locked, with signals and cascades.
+
+    Returns how many rows of each model were deleted, by its label. ``QuerySet.delete`` would
+    read the rows a second time; ``Collector`` is what it is made of.
+    """
+    collector = Collector(using=using, origin=origin)
+    collector.collect(list(rows))
+    return collector.delete()[1]

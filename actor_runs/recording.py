@@ -1,0 +1,283 @@
+"""Recording: keep a run up to date while a function works, and end the runs of lost workers."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import functools
+import inspect
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import router, transaction
+from django.utils import timezone
+
+from actor_runs.batches import Work, check_options
+from actor_runs.db.errors import retry
+from actor_runs.db.orm import all_rows
+from actor_runs.enums import RunStatus
+from actor_runs.exceptions import InvalidTransition, RunAlreadyStarted
+from actor_runs.schemas import UNSTORABLE
+
+if TYPE_CHECKING:
+    from actor_runs.models import Run
+    from actor_runs.querysets import RunQuerySet
+
+__all__ = ["TimeOutResult", "recorded", "time_out"]
+
+logger = logging.getLogger("actor_runs")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# How a run ends that somebody stopped while it was at work, or that nobody works on any more.
+ENDS = {
+    RunStatus.READY: RunStatus.TIMED_OUT,
+    RunStatus.RUNNING: RunStatus.TIMED_OUT,
+    RunStatus.TIMING_OUT: RunStatus.TIMED_OUT,
+    RunStatus.ABORTING: RunStatus.ABORTED,
+}
+STOPPED = (RunStatus.TIMING_OUT, RunStatus.ABORTING)
+DURATIONS = ("durationMillis", "runTimeSecs")
+MAX_TEXT_LENGTH = 2000
+LOST = "The end of the run was not recorded in time."
+BATCH_SIZE = 500
+
+
+class recorded:  # noqa: N801  used as a function
+    """Keep ``run`` RUNNING while the block or the function lasts, then record how it ended.
+
+    A context manager (``with`` and ``async with``) and a decorator (of plain and of asynchronous
+    functions). The run becomes
+
+    - SUCCEEDED with exit code 0 at the end of the block;
+    - FAILED with exit code 1 for an exception, of which ``status_message`` has the type, and with
+      ``with_text`` (bool, False by default) the first 2000 characters of its text too;
+    - ABORTED for ``KeyboardInterrupt``, ``SystemExit``, ``asyncio.CancelledError`` and the like;
+    - ABORTED or TIMED-OUT if somebody made it ABORTING or TIMING-OUT meanwhile.
+
+    Every exception goes on to the caller. ``stats["durationMillis"]`` and ``stats["runTimeSecs"]``
+    are set, unless the work set them. A run that somebody finished, resurrected or deleted
+    meanwhile stays as it is. Afterwards the status, ``finished_at``, ``stats``, ``exit_code`` and
+    ``status_message`` of ``run`` are those of its row, if it is still there.
+
+    Raises RunAlreadyStarted, before any work, if the run was started or finished already: so a
+    task that is delivered twice works once. Raises InvalidTransition if ``run`` is outdated, not
+    saved or deleted; TypeError if it decorates a generator. Raises what the database raises if the
+    end cannot be recorded, unless the work has raised an exception of its own: then that goes on,
+    and the other is logged.
+    """
+
+    def __init__(self, run: Run, *, with_text: bool = False) -> None:
+        self.run = run
+        self.with_text = with_text
+        self._version: int | None = None
+
+    def __enter__(self) -> Run:
+        run = self.run
+        self._load_deferred()
+        if run.status != RunStatus.READY and not run._state.adding:
+            self._refuse()
+        durations = {name: run.stats.get(name) for name in DURATIONS}
+        try:
+            run.transition_to(RunStatus.RUNNING)
+        except InvalidTransition as exc:
+            if exc.status in (None, RunStatus.READY):
+                raise
+            raise RunAlreadyStarted(run.pk, exc.status, exc.known, RunStatus.RUNNING) from exc
+        self._version = run.version
+        self._durations = durations
+        self._started = time.monotonic()
+        return run
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            status, fields = self._outcome(exc)
+            using = router.db_for_write(type(self.run), instance=self.run)
+            retry(lambda: self._finish(status, fields, using), using)
+        except Exception:
+            if exc is None:
+                raise
+            logger.exception("The end of run %s could not be recorded", self.run.pk)
+
+    async def __aenter__(self) -> Run:
+        # A task that is cancelled meanwhile does not leave the run RUNNING.
+        try:
+            return await _completed(sync_to_async(self.__enter__)())
+        except asyncio.CancelledError as exc:
+            if self._version is not None:
+                await self.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
+
+    async def __aexit__(self, *args: Any) -> None:
+        # A task that is cancelled once more must still record its end.
+        await _completed(sync_to_async(self.__exit__)(*args))
+
+    def __call__(self, function: Function) -> Function:
+        kinds = [function, getattr(function, "__call__", None)]  # noqa: B004  an object may be async
+        if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in kinds):
+            raise TypeError("recorded() cannot decorate a generator: use it as a context manager.")
+
+        @functools.wraps(function)
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def asynchronous(*args: Any, **kwargs: Any) -> Any:
+            async with self:
+                return await function(*args, **kwargs)
+
+        is_async = any(map(inspect.iscoroutinefunction, kinds))
+        return asynchronous if is_async else plain  # type: ignore[return-value]
+
+    def _load_deferred(self) -> None:
+        """Read deferred fields that are needed. Raises InvalidTransition for a deleted run."""
+        run = self.run
+        if deferred := {"status", "stats"} & run.get_deferred_fields():
+            try:
+                using = router.db_for_write(type(run), instance=run)
+                run.refresh_from_db(using=using, fields=deferred)
+            except type(run).DoesNotExist:
+                raise InvalidTransition(run.pk, None, "", RunStatus.RUNNING) from None
+
+    def _refuse(self) -> None:
+        """Raise for a run that is not READY, by the status that it has in the database."""
+        run = self.run
+        using = router.db_for_write(type(run), instance=run)
+        rows = all_rows(type(run), using).filter(pk=run.pk)
+        status = rows.values_list("status", flat=True).first()
+        if status in (None, RunStatus.READY):
+            raise InvalidTransition(run.pk, status, run.status, RunStatus.RUNNING)
+        raise RunAlreadyStarted(run.pk, status, run.status, RunStatus.RUNNING)
+
+    def _outcome(self, exc: BaseException | None) -> tuple[RunStatus, dict[str, Any]]:
+        if exc is None:
+            return RunStatus.SUCCEEDED, {"exit_code": 0}
+        if not isinstance(exc, Exception):
+            return RunStatus.ABORTED, {}
+        message = type(exc).__name__
+        if self.with_text:
+            try:
+                message = f"{message}: {exc}"[:MAX_TEXT_LENGTH]
+            except Exception:  # an exception whose text cannot be made is recorded all the same
+                logger.exception("The text of %s could not be read", message)
+        message = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", message)
+        return RunStatus.FAILED, {"exit_code": 1, "status_message": message}
+
+    def _finish(self, status: RunStatus, fields: dict[str, Any], using: str) -> None:
+        run = self.run
+        rows = all_rows(type(run), using)
+        with transaction.atomic(using=using):
+            stored = next(iter(rows.filter(pk=run.pk).lock_rows()), None)
+            if stored is None:
+                return
+            if stored.status in STOPPED and stored.version == (self._version or 0) + 1:
+                stored.transition_to(ENDS[stored.status], stats=self._stats(stored.stats))
+            elif stored.version == self._version:
+                stored.transition_to(status, stats=self._stats(stored.stats), **fields)
+            # Otherwise it is finished, or resurrected: another worker's by now.
+        for name in ("status", "version", "finished_at", "stats", "exit_code", "status_message"):
+            setattr(run, name, getattr(stored, name))
+
+    def _stats(self, stats: dict[str, Any]) -> dict[str, Any]:
+        """Return the statistics with the durations of the work that it did not set itself."""
+        milliseconds = round((time.monotonic() - self._started) * 1000)
+        measured = dict(zip(DURATIONS, (milliseconds, milliseconds / 1000), strict=True))
+        unchanged = [name for name in DURATIONS if stats.get(name) == self._durations[name]]
+        return {**stats, **{name: measured[name] for name in unchanged}}
+
+
+async def _completed(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what ``work`` returns, and wait for its end also if this task is cancelled."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None and not task.cancelled() and task.exception() is None:
+        raise cancelled
+    return task.result()
+
+
+@dataclass
+class TimeOutResult:
+    """What ``time_out`` did, or would do in a dry run.
+
+    ``ended`` (int) is the number of runs that were ended; ``locked`` (int) runs stay as they are,
+    since other transactions held them for too long. ``complete`` is False if the time was up
+    before all were ended.
+    """
+
+    ended: int = 0
+    locked: int = 0
+    complete: bool = True
+
+
+def time_out(
+    runs: RunQuerySet,
+    older_than: datetime.timedelta,
+    *,
+    batch_size: int = BATCH_SIZE,
+    max_runtime: datetime.timedelta | None = None,
+    dry_run: bool = False,
+    on_batch: Callable[[TimeOutResult], None] | None = None,
+) -> TimeOutResult:
+    """End those of ``runs`` that started more than ``older_than`` ago and are unfinished.
+
+    READY, RUNNING and TIMING-OUT become TIMED-OUT, and ABORTING becomes ABORTED, each by
+    ``transition_to``: a worker that finishes late after all wins or loses, and nothing is done
+    twice. ``batch_size``: how many runs are in memory at a time, from 1 to 10000. ``max_runtime``:
+    no batch begins after that time. ``dry_run``: nothing is changed. ``on_batch`` is called after
+    each batch with the result so far.
+
+    Raises TypeError for an age that is not a timedelta or a ``batch_size`` that is not an integer;
+    ValueError for an age that is not from 0 to 700000 days, or a ``batch_size`` out of its range.
+    """
+    check_options(batch_size, older_than=older_than, max_runtime=max_runtime)
+    result = TimeOutResult()
+    due = unfinished_before(runs, older_than)
+    work = Work(due.db, max_runtime)
+    for status, end in ENDS.items():  # one at a time, for the index
+        for batch in work.batches(due.filter(status=status), "started_at", batch_size):
+            if work.is_over:
+                result.complete = False
+                return result
+            if dry_run:
+                result.ended += len(batch)
+            else:
+                for run in batch:
+                    _end(run, end, work, result)
+            if on_batch is not None:
+                on_batch(result)
+    return result
+
+
+def unfinished_before(runs: RunQuerySet, age: datetime.timedelta) -> RunQuerySet:
+    """Return those of ``runs`` that started longer ago and are unfinished, from the primary."""
+    rows: Any = runs.order_by().select_related(None).defer(None)
+    return rows.on_primary().unfinished().filter(started_at__lt=timezone.now() - age)
+
+
+def _end(run: Run, status: RunStatus, work: Work, result: TimeOutResult) -> None:
+    # A message of the worker stays, also one that is newer than what was read here.
+    fields = {} if run.status_message else {"status_message": LOST}
+    try:
+        is_ended = work.attempt(lambda: run.transition_to(status, **fields))
+    except InvalidTransition:
+        return  # it went on by itself meanwhile
+    if is_ended:
+        result.ended += 1
+    else:
+        result.locked += 1

@@ -1,0 +1,42 @@
+"""The app's own signal."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
+
+from django.db import connections, transaction
+from django.dispatch import Signal
+
+if TYPE_CHECKING:
+    from actor_runs.models import Run
+
+__all__ = ["run_status_changed"]
+
+run_status_changed = Signal()
+"""Sent once after the commit of each transition, and of each change of a status by an import.
+
+``sender`` is ``Run``. Receivers get ``run`` (Run), ``old_status`` and ``new_status`` (str). What a
+receiver raises is logged, and stops neither the others nor the change, which is done. Neither the
+creation of a run nor its deletion is a change: see Django's ``post_save`` and ``post_delete``.
+"""
+
+
+def announce_status_change(run: Run, old_status: str, using: str) -> None:
+    """Send ``run_status_changed`` once the transaction on ``using`` is committed.
+
+    After ``set_autocommit(False)`` that is when the host sets autocommit back, as Django has it.
+    """
+    send = partial(
+        run_status_changed.send_robust,
+        sender=run._meta.concrete_model,
+        run=run,
+        old_status=old_status,
+        new_status=run.status,
+    )
+    connection = connections[using]
+    is_manual = not connection.in_atomic_block and not connection.get_autocommit()
+    # Without autocommit, Django's on_commit() raises outside of an atomic block.
+    with transaction.atomic(using=using) if is_manual else nullcontext():
+        transaction.on_commit(send, using=using)

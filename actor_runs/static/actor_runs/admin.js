@@ -1,0 +1,27 @@
+'use strict';
+{
+    // A transition leaves the page of the run, so it asks if something there is not saved yet.
+    const transitions = document.getElementById('run-transition');
+    const page = document.getElementById('run_form');
+    const values = () => new URLSearchParams(new FormData(page)).toString();
+    if (transitions && page) {
+        let shown;
+        // Later than the scripts that fill in the page.
+        window.addEventListener('load', () => { shown = values(); });
+        transitions.addEventListener('submit', event => {
+            const isChanged = shown !== undefined && shown !== values();
+            if (isChanged && !window.confirm(transitions.dataset.unsaved)) {
+                event.preventDefault();
+            }
+        });
+    }
+
+    // On a narrow screen each run of the list is a card, whose values need the columns' names.
+    const list = document.querySelector('.model-run #result_list');
+    if (list) {
+        const names = [...list.tHead.rows[0].cells].map(cell => cell.innerText.trim());
+        for (const row of list.tBodies[0].rows) {
+            [...row.cells].forEach((cell, index) => { cell.dataset.label = names[index]; });
+        }
+    }
+}
