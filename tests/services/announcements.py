@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.backends.signals import connection_created
 
-PATIENCE = 30  # seconds, for an announcement that never comes
+TIMEOUT = 30  # seconds, for an announcement that never comes
 
 
 def announce(words: str) -> None:
@@ -51,7 +51,7 @@ class Announcements:
         self.path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
-        self._socket.settimeout(PATIENCE)
+        self._socket.settimeout(TIMEOUT)
 
     def wait_for(self, beginning: str) -> str:
         """Wait for an announcement that begins so, and return the rest of it."""
@@ -66,7 +66,7 @@ class Announcements:
         with contextlib.suppress(BlockingIOError):
             while True:
                 self._socket.recv(1024)
-        self._socket.settimeout(PATIENCE)
+        self._socket.settimeout(TIMEOUT)
 
     def close(self) -> None:
         self._socket.close()

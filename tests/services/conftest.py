@@ -15,10 +15,10 @@ from django.conf import settings
 from django.db import connection
 
 from actor_runs.models import Run, RunStatus
-from tests.conftest import token_of
 from tests.services import other_side
 from tests.services.announcements import Announcements
 from tests.services.servers import Server, environment, gunicorn
+from tests.support.people import token_of
 
 # These tests start server processes: they are run by `make test-services`, with settings of
 # their own, and are no part of the suite that needs no server.

@@ -44,31 +44,34 @@ def services(settings: str, *names: str) -> Job:
     return Job(f"tests.services.{settings}", tuple(f"{SERVICES}test_{name}.py" for name in names))
 
 
-# What starts a demo, a client or a build of its own tests no database, and `make test` runs it.
-APART = ("api_page", "clients", "demo", "npm_client", "openapi", "package")
-WHOLE = ("tests", *(f"--ignore=tests/test_{name}.py" for name in APART))
+def suite(*names: str) -> tuple[str, ...]:
+    """Return the paths of these modules of the suite, in whichever folder they are."""
+    paths = [next(ROOT.glob(f"tests/*/test_{name}.py")) for name in names]
+    return tuple(str(path.relative_to(ROOT)) for path in paths)
+
+
+# These start a demo, a client or a build of their own, test no database, and `make test` runs them.
+APART = suite("api_page", "clients", "demo", "npm_client", "openapi", "package")
+WHOLE = ("tests/unit", "tests/integration", *(f"--ignore={path}" for path in APART))
 PLAIN = Job("tests.settings", WHOLE)
 HOST = Job("tests.settings_host", WHOLE)
-# What databases and caches have opinions of their own about.
-QUICK = tuple(
-    f"tests/test_{name}.py"
-    for name in (
-        *("authentication", "fields", "filters", "models", "pagination", "prune_actor_runs"),
-        *("querysets", "races", "statements", "throttling", "validators"),
-    )
+# What differs between databases and caches.
+QUICK = suite(
+    *("authentication", "fields", "lists", "models", "owner_races", "owners", "pagination"),
+    *("parameters", "prune_actor_runs", "querysets", "races", "recording", "schemas", "signals"),
+    *("statements", "throttling"),
 )
 RACES = (services("settings", "race_processes"), services("settings_host", "race_processes"))
 # What speaks HTTP, once more by ASGI.
 ASGI = Job(
     "tests.services.settings_asgi",
-    tuple(
-        f"tests/test_{name}.py"
-        for name in (
-            *("authentication", "authorization", "filters", "pagination", "permissions"),
-            *("serializers", "throttling", "views"),
-        )
+    suite(
+        *("authentication", "authorization", "pagination", "parameters", "permissions"),
+        *("serializers", "throttling", "views"),
     ),
 )
+# Tables with a prefix, and views that fall back to the ORM.
+SUBCLASSED = Job("tests.hosts.subclassed.settings", suite("owners", "querysets", "views"))
 REPLICA = services("settings_replica", "replica")
 
 
@@ -95,8 +98,9 @@ COMBINATIONS = (
         (
             PLAIN,
             HOST,
+            SUBCLASSED,
             *RACES,
-            services("settings", "rate_limits_across_processes", "topology", "asgi"),
+            services("settings", "rate_limits_across_processes", "topology", "callers", "asgi"),
             ASGI,
             services("settings_host", "faults"),
             REPLICA,
@@ -108,7 +112,7 @@ COMBINATIONS = (
         "Redis",
         f"{MARIADB}/actor_runs",
         f"{REDIS}/2",
-        (PLAIN, HOST, *RACES, services("settings_host", "faults"), REPLICA),
+        (PLAIN, HOST, SUBCLASSED, *RACES, services("settings_host", "faults"), REPLICA),
     ),
     Combination(
         "postgresql-pool",

@@ -18,7 +18,7 @@ from typing import Any
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 30  # seconds, for an answer that never comes
+TIMEOUT = 30  # seconds, for an answer that never comes
 
 
 def database_url(host: str = "", port: int = 0) -> str:
@@ -88,7 +88,7 @@ class Server:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers |= options.pop("headers", {})
         connection = http.client.HTTPConnection(
-            "127.0.0.1", self.port, timeout=PATIENCE, source_address=(source, 0)
+            "127.0.0.1", self.port, timeout=TIMEOUT, source_address=(source, 0)
         )
         with contextlib.closing(connection):
             connection.request(method, path, body, headers, **options)
@@ -118,30 +118,35 @@ def running(command: list[str], env: dict[str, str], **options: Any) -> Iterator
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 @contextlib.contextmanager
-def serving(command: list[str], env: dict[str, str]) -> Iterator[Server]:
+def serving(
+    command: list[str], env: dict[str, str], listener: socket.socket | None = None
+) -> Iterator[Server]:
     """A web server on a socket that listens already: requests wait for it, tests need not.
 
-    ``{fd}`` in the command stands for the socket.
+    ``{fd}`` in the command stands for the socket, by default one of IPv4.
     """
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+    with listener or socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         command = [word.format(fd=listener.fileno()) for word in command]
         with running(command, env, pass_fds=[listener.fileno()]) as process:
             yield Server(listener.getsockname()[1], process)
 
 
 def gunicorn(
-    workers: int = 4, threads: int = 4, env: dict[str, str] | None = None
+    workers: int = 4,
+    threads: int = 4,
+    env: dict[str, str] | None = None,
+    listener: socket.socket | None = None,
 ) -> contextlib.AbstractContextManager[Server]:
     command = [sys.executable, "-m", "gunicorn", "--bind", "fd://{fd}", "--log-level", "error"]
     command += ["--workers", str(workers), "--threads", str(threads), "--graceful-timeout", "5"]
-    return serving([*command, "tests.services.wsgi"], env or environment())
+    return serving([*command, "tests.services.wsgi"], env or environment(), listener)
 
 
 def uvicorn(

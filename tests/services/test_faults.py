@@ -19,7 +19,7 @@ from tests.services.conftest import Hold
 from tests.services.relay import Relay
 from tests.services.servers import database_url, environment, free_port, gunicorn, running
 
-# What docs/deployment.md tells a host to set, in seconds.
+# What docs/how-to/deployment.md tells a host to set, in seconds.
 REDIS_TIMEOUTS = "socket_timeout=1&socket_connect_timeout=1"
 
 LOCK_TIMEOUTS = {

@@ -19,10 +19,10 @@ from django.test import Client
 from django.urls import reverse
 
 from actor_runs.models import Run, RunStatus
-from tests.conftest import make_user
 from tests.services import other_side
 from tests.services.conftest import AT_ONCE, ROUNDS
 from tests.services.servers import environment, gunicorn
+from tests.support.people import make_user
 
 
 def signals_of(run: Run) -> Counter[str]:

@@ -16,9 +16,10 @@ import pytest
 
 from actor_runs.models import Run
 from tests.services.servers import Server, environment, free_port, running
+from tests.support.people import token_of
 
 LIMIT = 30
-SECONDS_OF_PATIENCE = 30
+TIMEOUT = 30
 
 
 def gunicorn_on(port, env):
@@ -29,7 +30,7 @@ def gunicorn_on(port, env):
 
 def wait_until_it_serves(port):
     """As a balancer's health check does: a server may listen before it can answer."""
-    deadline = time.monotonic() + SECONDS_OF_PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, http.client.HTTPException):
             if Server(port).request("OPTIONS", "/v2/actor-runs").status == 200:
@@ -43,7 +44,7 @@ def topology(transactional_db, tmp_path):
     """A function that starts it all, and returns nginx and a function that restarts a server."""
     with contextlib.ExitStack() as stack:
 
-        def topology(settings):
+        def topology(settings, cache=""):
             env = environment(settings)
             ports = [free_port(), free_port()]
             machines = []
@@ -54,6 +55,7 @@ def topology(transactional_db, tmp_path):
             config = Path(__file__).with_name("nginx.conf").read_text()
             for name, port in zip(("FIRST", "SECOND", "PORT"), (*ports, front), strict=True):
                 config = config.replace(f"@{name}@", str(port))
+            config = config.replace("@CACHE@", cache)
             (tmp_path / "nginx.conf").write_text(config)
             command = ["nginx", "-p", str(tmp_path), "-e", "error.log", "-c", "nginx.conf"]
             process = stack.enter_context(running(command, dict(os.environ)))
@@ -137,3 +139,32 @@ def test_without_its_setting_everybody_behind_a_proxy_shares_one_count(topology,
     server, _ = topology({"ACTOR_RUNS": {"RATE_LIMIT": "1/d", "RUN_RATE_LIMIT": None}})
     assert server.get(run, source="127.0.0.1").status == 200
     assert server.get(run, source="127.0.0.2").status == 429
+
+
+@pytest.mark.parametrize("kept", ["200 30s", "any 30s"])
+def test_a_proxy_that_caches_shows_each_caller_what_is_theirs_now(
+    topology, token, finished, bob, tmp_path, kept
+):
+    run, public = finished(), finished(general_access="ANYONE_WITH_ID_CAN_READ")
+    others = token_of(bob)
+    settings = {"ACTOR_RUNS": {"RUN_RATE_LIMIT": None}}
+    server, _ = topology(settings, cache=f"proxy_cache answers; proxy_cache_valid {kept};")
+
+    def statuses(method, path):
+        path = f"/v2/actor-runs{path}"
+        return [server.request(method, path, who).status for who in (token, others, None)] * 2
+
+    for method in ("GET", "HEAD"):
+        assert statuses(method, f"/{run.pk}") == [200, 403, 401] * 2
+        assert statuses(method, f"/{public.pk}") == [200, 200, 200] * 2
+        assert statuses(method, "") == [200, 200, 401] * 2
+        assert statuses(method, "/unknown") == [404, 404, 401] * 2
+    assert server.request("GET", "/v2/actor-runs", token).json["data"]["total"] == 2
+    assert server.request("GET", "/v2/actor-runs", others).json["data"]["total"] == 0
+    assert server.delete(run, token).status == 204
+    Run.objects.filter(pk=public.pk).update(general_access="RESTRICTED")
+    for method in ("GET", "HEAD"):
+        assert statuses(method, f"/{run.pk}") == [404, 404, 401] * 2
+        assert statuses(method, f"/{public.pk}") == [200, 403, 401] * 2
+    assert server.request("GET", "/v2/actor-runs", token).json["data"]["total"] == 1
+    assert not list((tmp_path / "cache").rglob("*"))
