@@ -13,13 +13,14 @@ ACTOR_RUNS = {"ORGANIZATION_MODEL": "host.Company", "ORGANIZATION_MEMBERS": "sta
 DATABASES["default"]["ATOMIC_REQUESTS"] = True
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
-        "init_command": "PRAGMA journal_mode=WAL",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF",
         "transaction_mode": "IMMEDIATE",
     }
     DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / f"test-host{SUFFIX}.sqlite3")}
 
 USE_TZ = False
 TIME_ZONE = "America/New_York"
+SILENCED_SYSTEM_CHECKS = ["actor_runs.W003"]  # an hour that comes twice, which this host accepts
 LANGUAGE_CODE = "cs"
 
 REST_FRAMEWORK = {

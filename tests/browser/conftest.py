@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
+
+from tests.support.desk import Desk, desk_at_a_fresh_demo
 
 collect_ignore_glob = [] if settings.SETTINGS_MODULE == "tests.browser.settings" else ["test_*"]
 
@@ -24,3 +27,16 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def desk(browser: Any, tmp_path: Path) -> Iterator[Desk]:
+    with desk_at_a_fresh_demo(browser, tmp_path) as desk:
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def shared_desk(browser: Any, tmp_path_factory: Any) -> Iterator[Desk]:
+    """A desk for tests that change nothing."""
+    with desk_at_a_fresh_demo(browser, tmp_path_factory.mktemp("demo")) as desk:
+        yield desk

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from project.demo_data import ALICE_TOKEN, FAILED_RUN
-from tests.demo_server import demo_server
+from tests.support.demo_server import demo_server
 
 
 @pytest.fixture
@@ -60,12 +60,12 @@ def test_the_page_shows_the_three_operations(page):
 
 def test_a_run_is_read_and_deleted_from_the_page(page):
     authorize(page)
-    answer = send(page, "getRun", FAILED_RUN)
+    answer = send(page, "v2_actor_runs_retrieve", FAILED_RUN)
     expect(answer.locator(".response-col_status")).to_have_text("200")
     run = json.loads(answer.locator(".highlight-code code").inner_text())["data"]
     assert (run["id"], run["status"]) == (FAILED_RUN, "FAILED")
     expect(answer).to_contain_text("x-ratelimit-limit: 60")
-    answer = send(page, "deleteRun", FAILED_RUN)
+    answer = send(page, "v2_actor_runs_destroy", FAILED_RUN)
     expect(answer.locator(".response-col_status")).to_have_text("204")
     gone = page.request.get(
         f"/v2/actor-runs/{FAILED_RUN}", headers={"Authorization": f"Bearer {ALICE_TOKEN}"}

@@ -6,6 +6,9 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 
+from actor_runs.models import Run, RunStatus
+from actor_runs.querysets import RunQuerySet
+
 
 class Person(AbstractUser):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
@@ -52,3 +55,28 @@ class Ledger(models.Model):
     """Keeps its run by the database's own constraint alone."""
 
     run = models.ForeignKey("actor_runs.Run", on_delete=models.DO_NOTHING)
+
+
+class WaitingManager(models.Manager.from_queryset(RunQuerySet)):
+    def get_queryset(self):
+        return super().get_queryset().filter(status=RunStatus.READY)
+
+
+class WaitingRun(Run):
+    """A queue: a run leaves it when it starts."""
+
+    objects = WaitingManager()
+
+    class Meta:
+        proxy = True
+
+
+class AuditedRun(Run):
+    """A proxy with a ``delete()`` of its own."""
+
+    class Meta:
+        proxy = True
+
+    def delete(self, *args, **kwargs):
+        Company.objects.create(slug=f"deleted-{self.pk}")
+        return super().delete(*args, **kwargs)
