@@ -37,9 +37,10 @@ import django
 import psycopg
 
 from actor_runs.fields import ALPHABET
-from benchmarks.bench_http import ROOT, free_port, server_command, started
+from benchmarks.databases import ROOT, unique_name
+from benchmarks.servers import free_port, server_command, started
 
-DATABASE = "actor_runs_bench_commands"
+DATABASE = unique_name("commands")
 TOKEN = "bench-token"  # noqa: S105
 MOST_TIMES_RAW = 4.0
 MOST_MIB = {"prune": 120.0, "import": 150.0}

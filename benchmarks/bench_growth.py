@@ -20,9 +20,10 @@ from collections.abc import Iterator
 
 import psycopg
 
-from benchmarks.bench_http import drop, free_port, prepare, server_command, started
+from benchmarks import even
+from benchmarks.databases import own_database
+from benchmarks.servers import free_port, server_command, started
 
-DATABASE = "actor_runs_bench_growth"
 TOKEN = "bench-token-many"  # noqa: S105
 REPEAT = 50
 REQUESTS = {
@@ -128,12 +129,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 100_000, 10_000_000])
     sizes = sorted(parser.parse_args().sizes)
-    url = prepare(DATABASE)
     port = free_port()
-    env = os.environ | {"DATABASE_URL": url, "PEER": "actor_runs_app", "LIMITS": "0"}
     results: dict[str, list[str]] = {name: [] for name in REQUESTS}
     plans: list[str] = []
     with contextlib.ExitStack() as stack:
+        url = stack.enter_context(own_database("growth"))
+        even.fill(url)
+        env = os.environ | {"DATABASE_URL": url, "PEER": "actor_runs_app", "LIMITS": "0"}
         database = stack.enter_context(psycopg.connect(url, autocommit=True))
         database.execute("TRUNCATE actor_runs_run CASCADE")
         database.execute(FILL_OTHERS)
@@ -156,7 +158,6 @@ def main() -> None:
             SELECT pg_size_pretty(pg_relation_size('actor_runs_run')) || ' and '
                 || pg_size_pretty(pg_indexes_size('actor_runs_run')) || ' of indexes'
         """).fetchone() or ("",)
-    drop(DATABASE)
     print("| request | " + " | ".join(f"{size:,} runs" for size in sizes) + " |")
     print("| --- |" + " --- |" * len(sizes))
     for name, row in results.items():

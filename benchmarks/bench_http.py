@@ -1,102 +1,86 @@
 """What a request costs, in CPU time of the server's process, beside what a team would write.
 
-    python -m benchmarks.bench_http [--rounds N] [--seconds N] [--peers NAME ...] [--operations ...]
+    python -m benchmarks.bench_http [--rounds N] [--seconds N]
+        [--only app_limits,plain] [--operations get,list] [--profile [calls|samples]]
 
-Needs PostgreSQL (DATABASE_URL of a server where a database may be made), redis-server and wrk.
-Starts one server process for each peer, warms it up, and lets the peers take turns, so that
-whatever else the machine does meets all of them. CPU time is the operating system's account of
-the processes, user and system together: unlike wall time, it does not mind who else is at work.
+Needs PostgreSQL (DATABASE_URL names a server where a database may be made), redis-server and wrk.
+Starts one server process for each subject, in the configuration of
+docs/how-to/deployment.md, warms it up, and lets the subjects take turns, so that other work on the
+machine meets all of them. CPU time is the operating system's account of the process, user and
+system together: unlike wall time, it hardly depends on who else is at work. Every answer is
+checked.
+
+Ends with status 1 when the app costs more than it may: REACH, below.
+
+--profile prints instead in which functions each subject spends its time: by ``samples`` of CPU
+time, or by ``calls``, with Python's own profiler, which makes calls dearer and counts waits.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import platform
-import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import redis
 
+from benchmarks.databases import own_database
+from benchmarks.even import RUNS, TOKENS, fill, refill
+from benchmarks.profiled import Function
+from benchmarks.profiled import table as profile_table
+from benchmarks.servers import (
+    cpu_seconds,
+    free_port,
+    load,
+    require_programs,
+    server_command,
+    settled_cpu_seconds,
+    started,
+    started_redis,
+)
 from benchmarks.statements import StatementCounter
 
-ROOT = Path(__file__).resolve().parent.parent
-SERVER_URL = os.environ.get("DATABASE_URL", "postgres://postgres@127.0.0.1:5432/postgres")
-DATABASE = "actor_runs_bench_http"
-TOKENS = {"GET": "bench-token-many", "LIST": "bench-token-list", "DELETE": "bench-token-many"}
 OPERATIONS = tuple(TOKENS)
-RUNS = 30_000
-COUNTED = 5  # requests of which the statements are counted
-TICKS = os.sysconf("SC_CLK_TCK")
+COUNTED = 5  # requests whose statements are counted
 
-PLAIN, APP, APP_NO_LIMITS = "plain Django, SQL", "actor_runs", "actor_runs, no limits"
-BY_HAND, NINJA = "REST framework by hand", "django-ninja"
-# The environment of each. The first is the unit.
-PEERS = {
-    PLAIN: {"PEER": "plain_django"},
-    APP: {"PEER": "actor_runs_app"},
-    "actor_runs, Django's Redis cache": {
-        "PEER": "actor_runs_app",
-        "CACHE_BACKEND": "django.core.cache.backends.redis.RedisCache",
-    },
-    APP_NO_LIMITS: {"PEER": "actor_runs_app", "LIMITS": "0"},
-    BY_HAND: {"PEER": "drf_modelviewset"},
-    NINJA: {"PEER": "ninja"},
-    "FastAPI, SQLAlchemy": {"PEER": "fastapi_sqlalchemy"},
+# Each subject's words in the table, and its environment. The first is the unit.
+SUBJECTS = {
+    "plain": ("plain Django, SQL", {"PEER": "plain_django"}),
+    "app_limits": ("actor_runs, both limits", {"PEER": "actor_runs_app"}),
+    "app": ("actor_runs, no limits", {"PEER": "actor_runs_app", "LIMITS": "0"}),
+    "app_django_cache": (
+        "actor_runs, both limits, Django's Redis cache",
+        {"PEER": "actor_runs_app", "CACHE": "django"},
+    ),
+    "drf": ("REST framework by hand, one limit", {"PEER": "drf_modelviewset"}),
+    "ninja": ("django-ninja, no limits", {"PEER": "ninja"}),
+    "fastapi": ("FastAPI, SQLAlchemy, asyncpg, no limits", {"PEER": "fastapi_sqlalchemy"}),
+    "fastapi_autocommit": (
+        "FastAPI, SQLAlchemy, asyncpg, AUTOCOMMIT, no limits",
+        {"PEER": "fastapi_sqlalchemy", "AUTOCOMMIT": "1"},
+    ),
 }
-# What the app may cost with both limits on, in requests of the first peer.
-MOST = {"GET": 2.8, "LIST": 1.3, "DELETE": 4.0}
-MUST_BE_BELOW = {APP: BY_HAND, APP_NO_LIMITS: NINJA}
-
-FILL = """
-TRUNCATE actor_runs_run, authtoken_token, auth_user, auth_user_groups CASCADE;
-INSERT INTO auth_user (id, username, password, is_superuser, is_staff, is_active, first_name,
-                       last_name, email, date_joined)
-    SELECT n, 'bench' || n, '', false, false, true, '', '', '', now()
-    FROM generate_series(1, 2) n;
-INSERT INTO authtoken_token (key, user_id, created)
-    VALUES ('bench-token-many', 1, now()), ('bench-token-list', 2, now());
-"""
-FILL_RUNS = """
-INSERT INTO actor_runs_run (
-    id, user_id, status, started_at, finished_at, act_id, actor_task_id, build_id, build_number,
-    exit_code, status_message, general_access, default_key_value_store_id, default_dataset_id,
-    default_request_queue_id, container_url, git_branch_name, meta, options, stats, usage,
-    usage_usd, usage_total_usd, platform_usage_billing_model, version
-) SELECT
-    %(prefix)s || lpad(n::text, 12, '0'), %(user)s, 'SUCCEEDED',
-    '2026-01-01Z'::timestamptz + n * interval '1 second',
-    '2026-01-01Z'::timestamptz + n * interval '2 seconds',
-    'HDSasDasz78YcAPEB', '', '7sT5jcggjjA9fNcxF', '0.1.2', 0, 'Done.', 'RESTRICTED',
-    'eJNzqsbPiopwJcgGQ', 'wmKPijuyDnPZAPRMk', 'FL35cSF7jrxr3BY39', '', 'master',
-    '{"origin": "API", "clientIp": "198.51.100.7", "userAgent": "ApifyClient"}',
-    '{"build": "latest", "timeoutSecs": 300, "memoryMbytes": 1024, "diskMbytes": 2048}',
-    '{"inputBodyLen": 240, "restartCount": 0, "resurrectCount": 0, "memAvgBytes": 267874071.9,
-      "memMaxBytes": 404713472, "cpuAvgUsage": 33.7532101107538, "netRxBytes": 103508042,
-      "netTxBytes": 4854600, "durationMillis": 248472, "runTimeSecs": 248.472, "metamorph": 0,
-      "computeUnits": 0.13804}',
-    '{"ACTOR_COMPUTE_UNITS": 3, "DATASET_WRITES": 4}', '{"ACTOR_COMPUTE_UNITS": 0.0003}', 0.2654,
-    'USER', 2
-FROM generate_series(0, %(count)s - 1) n ON CONFLICT DO NOTHING;
-"""
+UNIT = "plain"
+UNUSUAL = {"fastapi_autocommit"}  # measured only when --only names it
+# The first may cost no more than the second.
+REACH = {"app_limits": "ninja", "app": "fastapi"}
+# What the app with both limits should cost one day, in requests of the unit.
+GOALS = {"get": 1.6, "list": 1.0, "delete": 2.8}
 
 
 @dataclass
 class Figures:
-    """What was measured of one peer at one operation, a value for each round."""
+    """What was measured of one subject at one operation, a value for each round."""
 
     cpu: list[float] = field(default_factory=list)  # microseconds for a request
     per_second: list[float] = field(default_factory=list)
@@ -106,211 +90,106 @@ class Figures:
     statements: float = 0  # for a request
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+Measured = dict[str, dict[str, Figures]]
 
 
-def wait_for(port: int) -> None:
-    for _ in range(300):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.1)
-    sys.exit(f"Nothing listens on port {port}.")
-
-
-@contextlib.contextmanager
-def started(command: list[str], port: int, env: dict[str, str]) -> Iterator[subprocess.Popen]:
-    """A server of its own process group, stopped at the end."""
-    process = subprocess.Popen(  # noqa: S603
-        command, env=env, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
+def send(port: int, operation: str, number: int) -> None:
+    path = "?limit=1000" if operation == "list" else f"/bench{number:012d}"
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v2/actor-runs{path}",
+        method="DELETE" if operation == "delete" else "GET",
+        headers={"Authorization": f"Bearer {TOKENS[operation]}"},
     )
-    try:
-        wait_for(port)
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+    urllib.request.urlopen(request).read()  # noqa: S310
 
 
-def server_command(module: str, port: int) -> list[str]:
-    if module == "fastapi_sqlalchemy":
-        target = f"benchmarks.peers.{module}:application"
-        options = ["--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
-        return [sys.executable, "-m", "uvicorn", target, "--log-level", "warning", *options]
-    options = ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "4"]
-    options += ["--worker-class", "gthread", "--keep-alive", "60", "--log-level", "warning"]
-    return [sys.executable, "-m", "gunicorn", *options, "benchmarks.wsgi"]
-
-
-def cpu_seconds(group: int) -> float:
-    """User and system time of all processes of a process group, in seconds."""
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                total += int(fields[11]) + int(fields[12])
-    return total / TICKS
-
-
-def load(port: int, operation: str, first: int, seconds: int) -> tuple[int, float, float, float]:
-    """Run wrk; return requests, requests a second, p50 and p99 in milliseconds."""
-    env = os.environ | {
-        "OPERATION": operation,
-        "FIRST": str(first),
-        "RUNS": str(RUNS),
-    }
-    command = [
-        "wrk",
-        "-t1",
-        "-c4",
-        f"-d{seconds}s",
-        "--timeout",
-        "30s",
-        "-s",
-        str(ROOT / "benchmarks" / "load.lua"),
-    ]
-    command.append(f"http://127.0.0.1:{port}")
-    output = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout  # noqa: S603
-    line = next(line for line in output.splitlines() if line.startswith("RESULT"))
-    requests, duration, wrong, p50, p99 = map(int, line.split()[1:])
-    if not requests:
-        sys.exit(f"No {operation} was answered: {seconds} seconds are too few for this machine.")
-    if wrong:
-        sys.exit(f"{wrong} of {requests} answers to {operation} were not as expected.")
-    return requests, requests / (duration / 1e6), p50 / 1000, p99 / 1000
-
-
-def counted(url: str, peer_env: dict[str, str]) -> dict[str, float]:
-    """Return how many SQL statements each operation takes, by a server of its own."""
+def count_statements(url: str, subject_env: dict[str, str]) -> dict[str, float]:
+    """Return how many SQL statements each operation takes, with a server of its own."""
     counts = {}
     target = urlsplit(url)
     with StatementCounter((target.hostname or "", target.port or 5432)) as counter:
         through = url.replace(f"@{target.netloc.rpartition('@')[2]}", f"@127.0.0.1:{counter.port}")
         port = free_port()
-        env = peer_env | {"DATABASE_URL": through}
+        env = subject_env | {"DATABASE_URL": through}
         with started(server_command(env["PEER"], port), port, env):
-            for operation, token in TOKENS.items():
+            for operation in OPERATIONS:
+                before = 0
                 for number in range(2 * COUNTED):
                     if number == COUNTED:  # what came before has opened the connections
                         before = counter.count
-                    path = "?limit=1000" if operation == "LIST" else f"/bench{number:012d}"
-                    request = urllib.request.Request(
-                        f"http://127.0.0.1:{port}/v2/actor-runs{path}",
-                        method="DELETE" if operation == "DELETE" else "GET",
-                        headers={"Authorization": f"Bearer {token}"},
-                    )
-                    urllib.request.urlopen(request).read()  # noqa: S310
+                    send(port, operation, number)
                 counts[operation] = (counter.count - before) / COUNTED
         counter.shutdown()
     return counts
 
 
-def measure(
-    rounds: int, seconds: int, names: list[str], operations: list[str], url: str
-) -> dict[str, dict[str, Figures]]:
-    figures = {name: {operation: Figures() for operation in operations} for name in names}
-    with contextlib.ExitStack() as stack:
-        redis_port = free_port()
-        command = ["redis-server", "--port", str(redis_port), "--save", "", "--bind", "127.0.0.1"]
-        stack.enter_context(started(command, redis_port, dict(os.environ)))
-        cache = redis.Redis(port=redis_port)
-        env = os.environ | {"DATABASE_URL": url, "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"}
-        database = stack.enter_context(psycopg.connect(url, autocommit=True))
-        servers = {}
-        for name in names:
-            peer_env = env | PEERS[name]
-            refill(database)
-            for operation, count in counted(url, peer_env).items():
-                if operation in operations:
-                    figures[name][operation].statements = count
-            port = free_port()
-            server = started(server_command(peer_env["PEER"], port), port, peer_env)
-            servers[name] = port, stack.enter_context(server)
-        first = 0
-        for number in range(-1, rounds):  # the first one warms up
-            for operation in operations:
-                for name in names:
-                    port, process = servers[name]
-                    if operation != "LIST":
-                        refill(database)
-                    # Elsewhere than the round before, whose last requests may still be at work.
-                    first = (first + RUNS // 3 + 1) % RUNS
-                    cpu, reads = cpu_seconds(process.pid), reads_of(cache)
-                    requests, rate, p50, p99 = load(port, operation, first, seconds)
-                    cpu, reads = cpu_seconds(process.pid) - cpu, reads_of(cache) - reads - 1
-                    if number >= 0:
-                        of = figures[name][operation]
-                        of.cpu.append(cpu / requests * 1e6)
-                        of.per_second.append(rate)
-                        of.p50.append(p50)
-                        of.p99.append(p99)
-                        of.round_trips.append(reads / requests)
-            print(f"Round {number + 1} of {rounds} is done.", file=sys.stderr)
-    return figures
-
-
-def reads_of(cache: redis.Redis) -> int:
+def count_reads(cache: redis.Redis) -> int:
     """Return how often Redis has read from its clients: once for each round trip."""
     return cache.info("stats")["total_reads_processed"]
 
 
-def refill(database: psycopg.Connection) -> None:
-    database.execute(FILL_RUNS, {"prefix": "bench", "user": 1, "count": RUNS})
+def measure(
+    rounds: int, seconds: int, subjects: list[str], operations: list[str], url: str
+) -> Measured:
+    figures = {name: {operation: Figures() for operation in operations} for name in subjects}
+    with contextlib.ExitStack() as stack:
+        redis_port = stack.enter_context(started_redis())
+        cache = redis.Redis(port=redis_port)
+        env = os.environ | {"DATABASE_URL": url, "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"}
+        database = stack.enter_context(psycopg.connect(url, autocommit=True))
+        servers = {}
+        for name in subjects:
+            subject_env = env | SUBJECTS[name][1]
+            refill(database)
+            for operation, count in count_statements(url, subject_env).items():
+                if operation in operations:
+                    figures[name][operation].statements = count
+            port = free_port()
+            server = started(server_command(subject_env["PEER"], port), port, subject_env)
+            servers[name] = port, stack.enter_context(server)
+            send(port, "list", 0)  # it listens before it has loaded the application
+        first = 0
+        for number in range(-1, rounds):  # the first one warms up
+            # Another order in each round: nobody always follows the same one.
+            turn = number % len(subjects)
+            for operation in operations:
+                for name in subjects[turn:] + subjects[:turn]:
+                    port, process = servers[name]
+                    if operation != "list":
+                        refill(database)
+                    # Elsewhere than the round before: other runs, other pages.
+                    first = (first + RUNS // 3 + 1) % RUNS
+                    cpu, reads = cpu_seconds(process.pid), count_reads(cache)
+                    done = load(port, operation, first, RUNS, seconds)
+                    # The last requests count too, whose answers wrk did not wait for.
+                    cpu = settled_cpu_seconds(process.pid) - cpu
+                    reads = count_reads(cache) - reads - 1
+                    if number >= 0:
+                        of = figures[name][operation]
+                        of.cpu.append(cpu / done.sent * 1e6)
+                        of.per_second.append(done.per_second)
+                        of.p50.append(done.p50)
+                        of.p99.append(done.p99)
+                        of.round_trips.append(reads / done.sent)
+            print(f"Round {number + 1} of {rounds} is done.", file=sys.stderr)
+    return figures
 
 
-def require_programs() -> None:
-    """Exit with one line where a program is not installed."""
-    for program in ("redis-server", "wrk"):
-        if shutil.which(program) is None:
-            sys.exit(f"{program} is not installed, and the benchmark needs it.")
+def ratios(figures: Measured, name: str, operation: str) -> list[float]:
+    """Return what the subject cost in each round, in requests of the unit in that round."""
+    units = figures[UNIT][operation].cpu
+    return [cpu / unit for cpu, unit in zip(figures[name][operation].cpu, units, strict=True)]
 
 
-def drop(name: str) -> None:
-    with psycopg.connect(SERVER_URL, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-
-def prepare(name: str) -> str:
-    """Make the database ``name`` anew, with runs of two people; return its URL.
-
-    Exits with one line where there is no PostgreSQL.
-    """
-    try:
-        drop(name)
-    except psycopg.OperationalError as error:
-        sys.exit(f"PostgreSQL does not answer (DATABASE_URL names it): {error}".splitlines()[0])
-    with psycopg.connect(SERVER_URL, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    url = f"{SERVER_URL.rpartition('/')[0]}/{name}"
-    env = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
-    command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-    subprocess.run(command, cwd=ROOT, env=env, check=True)  # noqa: S603
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(FILL)
-        connection.execute(FILL_RUNS, {"prefix": "lists", "user": 2, "count": 1000})
-        refill(connection)
-        connection.execute("ANALYZE")
-    return url
-
-
-def ratios(figures: dict[str, dict[str, Figures]], name: str, operation: str) -> list[float]:
-    """Return what the peer cost in each round, in requests of the first peer."""
-    unit = next(iter(figures.values()))[operation].cpu
-    return [cpu / one for cpu, one in zip(figures[name][operation].cpu, unit, strict=True)]
-
-
-def table(figures: dict[str, dict[str, Figures]], operations: list[str]) -> Iterator[str]:
-    """The table, in Markdown: medians, and ratios to the first peer with their spread."""
+def table(figures: Measured, operations: list[str]) -> Iterator[str]:
+    """Yield the table in Markdown: medians, and ratios to the unit with their spread."""
     yield "| | | CPU | ratio | spread | requests/s | p50 | p99 | SQL | cache |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for operation in operations:
         for name, of in ((name, figures[name][operation]) for name in figures):
             ratio = ratios(figures, name, operation)
             yield (
-                f"| {operation} | {name} | {statistics.median(of.cpu):.0f} µs "
+                f"| {operation.upper()} | {SUBJECTS[name][0]} | {statistics.median(of.cpu):.0f} µs "
                 f"| **{statistics.median(ratio):.2f}** | {min(ratio):.2f} to {max(ratio):.2f} "
                 f"| {statistics.median(of.per_second):.0f} | {statistics.median(of.p50):.1f} ms "
                 f"| {statistics.median(of.p99):.1f} ms | {of.statements:.0f} "
@@ -318,44 +197,132 @@ def table(figures: dict[str, dict[str, Figures]], operations: list[str]) -> Iter
             )
 
 
-def verdicts(figures: dict[str, dict[str, Figures]], operations: list[str]) -> Iterator[str]:
-    """One line for each limit: whether it is met."""
-    for operation in operations:
-        if APP in figures:
-            ratio = statistics.median(ratios(figures, APP, operation))
-            met = "met" if ratio <= MOST[operation] else "MISSED"
-            yield f"{operation}: {ratio:.2f}, at most {MOST[operation]}: {met}"
-        for name, other in MUST_BE_BELOW.items():
-            if figures.keys() >= {name, other}:
-                ours, theirs = (
-                    statistics.median(ratios(figures, peer, operation)) for peer in (name, other)
-                )
-                met = "met" if ours < theirs else "MISSED"
-                yield f"{operation}: {name} {ours:.2f}, below {other} {theirs:.2f}: {met}"
+def summary(figures: Measured, operations: list[str]) -> Iterator[str]:
+    """Yield the short table of the README: the ratios alone."""
+    yield "| | " + " | ".join(operation.upper() for operation in operations) + " |"
+    yield "| --- |" + " --- |" * len(operations)
+    for name in figures:
+        medians = (statistics.median(ratios(figures, name, each)) for each in operations)
+        yield f"| {SUBJECTS[name][0]} | " + " | ".join(f"{each:.2f}" for each in medians) + " |"
+
+
+def verdicts(figures: Measured, operations: list[str]) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each limit, and whether the app keeps to it."""
+    for name, other in REACH.items():
+        if not {name, other} <= figures.keys():
+            continue
+        for operation in operations:
+            ours, theirs = (
+                statistics.median(ratios(figures, each, operation)) for each in (name, other)
+            )
+            reached = ours <= theirs
+            yield (
+                f"{operation.upper()}: {SUBJECTS[name][0]} {ours:.2f}, "
+                f"{SUBJECTS[other][0]} {theirs:.2f}: {'reached' if reached else 'NOT REACHED'}",
+                reached,
+            )
+
+
+def goals(figures: Measured, operations: list[str]) -> Iterator[str]:
+    if "app_limits" in figures:
+        for operation in operations:
+            ours = statistics.median(ratios(figures, "app_limits", operation))
+            goal = GOALS[operation]
+            met = "met" if ours <= goal else "not met"
+            yield f"{operation.upper()}: {ours:.2f}, goal {goal}: {met}"
+
+
+def profile(kind: str, seconds: int, subjects: list[str], operations: list[str], url: str) -> None:
+    """Print the functions in which each subject spends most time."""
+    with contextlib.ExitStack() as stack:
+        redis_port = stack.enter_context(started_redis())
+        env = os.environ | {"DATABASE_URL": url, "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"}
+        env["PROFILE"] = kind
+        database = stack.enter_context(psycopg.connect(url, autocommit=True))
+        for name in subjects:
+            words, subject_env = SUBJECTS[name]
+            if subject_env["PEER"] == "fastapi_sqlalchemy":
+                print(f"{words}: is no WSGI application, and is not profiled.", file=sys.stderr)
+                continue
+            port = free_port()
+            command = server_command(subject_env["PEER"], port, threads=0)
+            with started(command, port, env | subject_env):
+                send(port, "list", 0)  # it listens before it has loaded the application
+                address = f"http://127.0.0.1:{port}/profile"
+                for operation in operations:
+                    for warm_up in (True, False):
+                        refill(database)
+                        first = 0 if warm_up else RUNS // 2
+                        load(port, operation, first, RUNS, 1 if warm_up else seconds, clients=1)
+                        with urllib.request.urlopen(address) as answer:
+                            profiled = json.load(answer)
+                    functions = [Function(*each) for each in profiled["functions"]]
+                    title = f"{operation.upper()}, {words}"
+                    for line in profile_table(title, profiled["requests"], functions):
+                        print(line, flush=True)
+
+
+def chosen(text: str, known: tuple[str, ...]) -> list[str]:
+    """Return the names in ``text``, which are separated by commas, in the order of ``known``."""
+    names = set(text.lower().split(","))
+    if unknown := names - set(known):
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(sorted(unknown))} is not one of {', '.join(known)}"
+        )
+    return [name for name in known if name in names]
 
 
 def main() -> None:
+    usual = [name for name in SUBJECTS if name not in UNUSUAL]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=2, help="of load in each round")
-    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
-    parser.add_argument("--operations", nargs="*", choices=OPERATIONS, default=OPERATIONS)
+    parser.add_argument(
+        "--only",
+        type=lambda text: chosen(text, tuple(SUBJECTS)),
+        default=usual,
+        metavar="NAMES",
+        help=f"separated by commas: {', '.join(SUBJECTS)}",
+    )
+    parser.add_argument(
+        "--operations",
+        type=lambda text: chosen(text, OPERATIONS),
+        default=list(OPERATIONS),
+        metavar="NAMES",
+        help=f"separated by commas: {', '.join(OPERATIONS)}",
+    )
+    parser.add_argument(
+        "--profile",
+        nargs="?",
+        choices=["calls", "samples"],
+        const="samples",
+        help="print where the time goes instead; use more --seconds",
+    )
     options = parser.parse_args()
     require_programs()
-    url = prepare(DATABASE)
-    figures = measure(options.rounds, options.seconds, options.peers, options.operations, url)
+    with own_database("http") as url:
+        fill(url)
+        if options.profile:
+            profile(options.profile, options.seconds, options.only, options.operations, url)
+            return
+        # Ratios need their unit.
+        subjects = [name for name in SUBJECTS if name == UNIT or name in options.only]
+        figures = measure(options.rounds, options.seconds, subjects, options.operations, url)
+        with psycopg.connect(url) as connection:
+            server = connection.info.server_version // 10000
     packages = "django djangorestframework django-ratelimit psycopg django-redis redis hiredis"
     packages += " gunicorn django-ninja fastapi sqlalchemy asyncpg uvicorn"
     versions = ", ".join(f"{name} {version(name)}" for name in packages.split())
-    with psycopg.connect(url) as connection:
-        server = connection.info.server_version // 10000
-    drop(DATABASE)
     print("\n".join(table(figures, options.operations)))
+    print("\n" + "\n".join(summary(figures, options.operations)))
     print(
         f"\nMedians of {options.rounds} rounds of {options.seconds} seconds. "
-        f"Python {platform.python_version()}, PostgreSQL {server}, {versions}."
+        f"Python {platform.python_version()}, PostgreSQL {server}, {versions}.\n"
     )
-    print("\n" + "\n".join(verdicts(figures, options.operations)))
+    results = list(verdicts(figures, options.operations))
+    for line in [line for line, _ in results] + list(goals(figures, options.operations)):
+        print(line)
+    sys.exit(not all(reached for _, reached in results))
 
 
 if __name__ == "__main__":

@@ -16,19 +16,17 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks.bench_http import (
-    RUNS,
-    drop,
+from benchmarks.databases import own_database
+from benchmarks.even import RUNS, fill, refill
+from benchmarks.servers import (
     free_port,
     load,
-    prepare,
-    refill,
     require_programs,
     server_command,
     started,
+    started_redis,
 )
 
-DATABASE = "actor_runs_bench_memory"
 SECONDS = 5
 
 
@@ -48,11 +46,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100_000)
     requests = parser.parse_args().requests
     require_programs()
-    url = prepare(DATABASE)
-    port, redis_port = free_port(), free_port()
+    port = free_port()
     with contextlib.ExitStack() as stack:
-        command = ["redis-server", "--port", str(redis_port), "--save", "", "--bind", "127.0.0.1"]
-        stack.enter_context(started(command, redis_port, dict(os.environ)))
+        url = stack.enter_context(own_database("memory"))
+        fill(url)
+        redis_port = stack.enter_context(started_redis())
         env = os.environ | {
             "DATABASE_URL": url,
             "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
@@ -64,11 +62,10 @@ def main() -> None:
         while done < requests:
             refill(database)
             first = (first + RUNS // 3 + 1) % RUNS
-            done += load(port, "MIXED", first, SECONDS)[0]
+            done += load(port, "mixed", first, RUNS, SECONDS).sent
             if done >= printed:
                 print(f"{done:7,} requests: {resident(server.pid):.1f} MiB", flush=True)
                 printed += requests // 10
-    drop(DATABASE)
 
 
 if __name__ == "__main__":

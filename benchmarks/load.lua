@@ -24,9 +24,11 @@ end
 
 function init(args)
     wrong = 0
+    sent = 0
 end
 
 function request()
+    sent = sent + 1
     local kind = kinds[number % #kinds + 1]
     local path = string.format("/v2/actor-runs/bench%012d", number)
     number = (number + 1) % runs
@@ -47,13 +49,14 @@ function response(status, _, body)
 end
 
 function done(summary, latency, requests)
-    local unexpected = 0
+    local unexpected, sent = 0, 0
     for _, thread in ipairs(threads) do
         unexpected = unexpected + thread:get("wrong")
+        sent = sent + thread:get("sent")
     end
     io.write(string.format(
-        "RESULT %d %d %d %d %d\n",
-        summary.requests, summary.duration, unexpected + summary.errors.connect
+        "RESULT %d %d %d %d %d %d\n",
+        sent, summary.requests, summary.duration, unexpected + summary.errors.connect
             + summary.errors.read + summary.errors.write + summary.errors.timeout,
         latency:percentile(50), latency:percentile(99)
     ))

@@ -1,4 +1,8 @@
-"""FastAPI with SQLAlchemy and asyncpg, without a rate limit."""
+"""FastAPI with SQLAlchemy and asyncpg, without a rate limit.
+
+``AUTOCOMMIT=1`` in the environment spares BEGIN and ROLLBACK around what only reads, which Django
+does not send either; it is not what SQLAlchemy does by default.
+"""
 
 import os
 from datetime import datetime
@@ -24,8 +28,17 @@ from sqlalchemy.orm import declarative_base
 
 FINISHED = ("SUCCEEDED", "FAILED", "TIMED-OUT", "ABORTED")
 URL = os.environ["DATABASE_URL"].replace("postgres://", "postgresql+asyncpg://")
-# Looks whether a connection still lives, as Django's CONN_HEALTH_CHECKS does for the others.
-engine = create_async_engine(URL, pool_size=20, pool_pre_ping=True)
+# pool_pre_ping looks whether a connection still lives, as Django's CONN_HEALTH_CHECKS does.
+engine = create_async_engine(
+    URL,
+    pool_size=8,
+    pool_pre_ping=True,
+    connect_args={
+        "timeout": 3,
+        "server_settings": {"lock_timeout": "5s", "statement_timeout": "30s"},
+    },
+    **({"isolation_level": "AUTOCOMMIT"} if os.environ.get("AUTOCOMMIT") == "1" else {}),
+)
 session_maker = async_sessionmaker(engine, expire_on_commit=False)
 Base = declarative_base()
 
@@ -91,6 +104,9 @@ class RunShort(BaseModel):
     default_key_value_store_id: str
     default_dataset_id: str
     default_request_queue_id: str
+
+
+SHORT = [getattr(Run, name) for name in RunShort.model_fields]
 
 
 class RunFull(RunShort):
@@ -160,8 +176,8 @@ def mine(user):
 @application.get("/v2/actor-runs")
 async def list_runs(session: Session, user: Caller, limit: int = 1000, offset: int = 0) -> Listing:
     total = await session.scalar(select(func.count()).select_from(Run).where(mine(user)))
-    query = select(Run).where(mine(user)).order_by(Run.started_at, Run.id)
-    items = (await session.scalars(query.limit(limit).offset(offset))).all()
+    query = select(*SHORT).where(mine(user)).order_by(Run.started_at, Run.id)
+    items = (await session.execute(query.limit(limit).offset(offset))).all()
     page = Page(
         total=total, offset=offset, limit=limit, count=len(items), desc=False,
         items=[RunShort.model_validate(item) for item in items],
@@ -179,9 +195,11 @@ async def get_run(session: Session, user: Caller, run_id: str) -> Single:
 
 @application.delete("/v2/actor-runs/{run_id}")
 async def delete_run(session: Session, user: Caller, run_id: str) -> Response:
-    run = await session.scalar(select(Run).where(Run.id == run_id, mine(user)))
-    if run is None:
+    status = await session.scalar(select(Run.status).where(Run.id == run_id, mine(user)))
+    if status is None:
         raise HTTPException(404)
+    if status not in FINISHED:
+        raise HTTPException(400, "Only finished runs can be deleted.")
     result = await session.execute(delete(Run).where(Run.id == run_id, Run.status.in_(FINISHED)))
     await session.commit()
     return Response(status_code=204 if result.rowcount else 404)
