@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from actor_runs.conf import conf
 from actor_runs.db.indexes import IndexOfValues
-from actor_runs.db.orm import all_rows
+from actor_runs.db.orm import all_rows, lock_row, row_of
 from actor_runs.enums import FINISHED, UNFINISHED, GeneralAccess, RunStatus
 from actor_runs.exceptions import InvalidTransition, RunNotFinished
 from actor_runs.fields import ExactCharField, MillisecondDateTimeField, RunIDField, generate_id
@@ -278,8 +278,7 @@ class Run(models.Model):
         super().clean()
         if self._state.adding or "status" not in self.__dict__:
             return
-        rows = all_rows(type(self), self._state.db).filter(pk=self.pk)
-        stored = rows.values_list("status", flat=True).first()
+        stored = row_of(self, self._state.db).values_list("status", flat=True).first()
         if stored not in (None, self.status):
             raise ValidationError(
                 _("The status changes by transitions alone. It is: %(status)s."),
@@ -404,8 +403,7 @@ class Run(models.Model):
 
         Raises DatabaseError if there is no row.
         """
-        rows = all_rows(type(self), using)
-        stored = next(iter(rows.filter(pk=self.pk).only("status", "version").lock_rows()), None)
+        stored = lock_row(row_of(self, using), "status", "version")
         if stored is None:
             if self._state.db not in (None, using):  # pragma: no cover  (make test-services)
                 raise DatabaseError(
@@ -447,9 +445,7 @@ class Run(models.Model):
         finished or deleted there, or was RUNNING and is another worker's by now. Reads without a
         lock, and changes nothing on this object.
         """
-        using = router.db_for_write(type(self), instance=self)
-        rows = all_rows(type(self), using).filter(pk=self.pk)
-        status, version = rows.values_list("status", "version").first() or ("", 0)
+        status, version = row_of(self).values_list("status", "version").first() or ("", 0)
         if self.__dict__.get("status") == RunStatus.RUNNING:
             return (status, version) != (RunStatus.RUNNING, self.version)
         return status not in (RunStatus.READY, RunStatus.RUNNING)
@@ -469,10 +465,9 @@ class Run(models.Model):
         """
         if self.pk is None:
             return super().delete(using=using, keep_parents=keep_parents)  # raises ValueError
-        using = using or router.db_for_write(type(self), instance=self)
-        rows = all_rows(type(self), using)
-        with transaction.atomic(using=using):
-            stored = next(iter(rows.filter(pk=self.pk).lock_rows()), None)
+        row = row_of(self, using)
+        with transaction.atomic(using=row.db):
+            stored = lock_row(row)
             if stored is None:
                 return 0, {}
             if not stored.is_finished:
@@ -480,6 +475,6 @@ class Run(models.Model):
             # Receivers see the run as it is deleted, not as it was once read.
             for field in self._meta.concrete_fields:
                 setattr(self, field.attname, getattr(stored, field.attname))
-            return super().delete(using=using, keep_parents=keep_parents)
+            return super().delete(using=row.db, keep_parents=keep_parents)
 
     delete.alters_data = True  # type: ignore[attr-defined]

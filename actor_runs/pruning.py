@@ -109,7 +109,7 @@ def prune(
         batch_size = BATCH_SIZE if runs.can_be_deleted_at_once else BATCH_SIZE_IF_READ
     work = Work(runs.on_primary().db, max_runtime)
     result = PruneResult()
-    parts = [_due(part, older_than, failed_older_than) for part in runs.by_owner()]
+    parts = [due_for_deletion(part, older_than, failed_older_than) for part in runs.by_owner()]
     batches = (
         (due, batch) for due in parts for batch in _batches(due, batch_size, keep_last, work)
     )
@@ -126,21 +126,18 @@ def prune(
     return result
 
 
-def count_due(
-    runs: RunQuerySet,
-    older_than: datetime.timedelta,
-    failed_older_than: datetime.timedelta | None = None,
-) -> int:
-    """Return how many of ``runs`` are old enough to be deleted, without regard to ``keep_last``."""
-    return _due(runs, older_than, failed_older_than).count()
+prune.alters_data = True  # type: ignore[attr-defined]  # for templates: see RunQuerySet.prune
 
 
-def _due(
+def due_for_deletion(
     runs: RunQuerySet,
     older_than: datetime.timedelta,
     failed_older_than: datetime.timedelta | None,
 ) -> RunQuerySet:
-    """Return those of ``runs`` that are old enough now, on the primary database."""
+    """Return those of ``runs`` that are old enough now, on the primary database.
+
+    Without regard to ``keep_last``.
+    """
     now = timezone.now()
     due = Q(finished_at__lt=now - older_than)
     if failed_older_than is not None:

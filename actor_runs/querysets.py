@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,13 +14,14 @@ from django.db import connections, models, transaction
 from django.db.models import Q
 from django.db.models.functions import Coalesce
 
-from actor_runs import overview, pruning, recording
+from actor_runs import recording
 from actor_runs.conf import conf
 from actor_runs.db.orm import (
     can_delete_at_once,
     delete_locked,
     is_plain,
     is_single_table,
+    lock_row,
     lock_rows,
 )
 from actor_runs.db.statements import (
@@ -35,13 +36,14 @@ from actor_runs.db.transactions import on_primary
 from actor_runs.enums import FINISHED, UNFINISHED
 from actor_runs.exceptions import RunNotFinished
 from actor_runs.logs import log_deletion
+from actor_runs.overview import overview
 from actor_runs.owners import can_own, organization_ids, raise_if_protected
+from actor_runs.pruning import prune
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from actor_runs.models import Run
-    from actor_runs.overview import Overview
 
 __all__ = ["RunQuerySet"]
 
@@ -324,9 +326,8 @@ class RunQuerySet(models.QuerySet["Run"]):
                 raise RunNotFinished(run.pk, run.status)
             if run.user_id is not None and run.is_owned_by(owner) and runs._delete_unchanged(run):
                 return run
-        one = runs.filter(pk=run.pk)
-        with transaction.atomic(using=one.db):
-            locked = next(iter(one.lock_rows()), None)
+        with transaction.atomic(using=runs.db):
+            locked = lock_row(runs.filter(pk=run.pk))
             if locked is None:
                 raise self.model.DoesNotExist
             check(locked)
@@ -334,9 +335,9 @@ class RunQuerySet(models.QuerySet["Run"]):
                 raise RunNotFinished(locked.pk, locked.status)
             deleted = copy.copy(locked)
             if self._has_own_delete:
-                locked.delete(using=one.db)
+                locked.delete(using=runs.db)
             else:
-                delete_locked([locked], using=one.db, origin=self)
+                delete_locked([locked], using=runs.db, origin=self)
         return deleted
 
     @property
@@ -373,33 +374,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         """
         return can_delete_at_once(self)
 
-    def prune(
-        self,
-        older_than: timedelta,
-        *,
-        failed_older_than: timedelta | None = None,
-        keep_last: int = 0,
-        batch_size: int | None = None,
-        max_runtime: timedelta | None = None,
-        dry_run: bool = False,
-        on_batch: Callable[[pruning.PruneResult], None] | None = None,
-    ) -> pruning.PruneResult:
-        """Delete those of these runs that finished more than ``older_than`` ago, in batches.
-
-        See ``actor_runs.pruning.prune`` for the options.
-        """
-        return pruning.prune(
-            self,
-            older_than,
-            failed_older_than=failed_older_than,
-            keep_last=keep_last,
-            batch_size=batch_size,
-            max_runtime=max_runtime,
-            dry_run=dry_run,
-            on_batch=on_batch,
-        )
-
-    prune.alters_data = True  # type: ignore[attr-defined]
+    # Functions that take a queryset first: see their modules.
+    prune = prune
+    overview = overview
 
     def time_out(self, older_than: timedelta) -> int:
         """End those of these runs that started more than ``older_than`` ago; return their number.
@@ -409,13 +386,6 @@ class RunQuerySet(models.QuerySet["Run"]):
         return recording.time_out(self, older_than).ended
 
     time_out.alters_data = True  # type: ignore[attr-defined]
-
-    def overview(self, since: date | None = None, until: date | None = None) -> Overview:
-        """Return how these runs stand, and the figures of those that started in a range of days.
-
-        See ``actor_runs.overview.overview``.
-        """
-        return overview.overview(self, since, until)
 
     def _for_deletion(self) -> Self:
         """Return these runs with all fields, without order or joins, from the primary database.

@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import router, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from actor_runs.batches import Work, check_options
 from actor_runs.db.errors import retry
-from actor_runs.db.orm import all_rows
+from actor_runs.db.orm import lock_row, row_of
 from actor_runs.enums import RunStatus
 from actor_runs.exceptions import InvalidTransition, RunAlreadyStarted
 from actor_runs.schemas import UNSTORABLE
@@ -80,10 +80,11 @@ class recorded:  # noqa: N801  used as a function
     def __enter__(self) -> Run:
         run = self.run
         self._load_deferred()
-        if run.status != RunStatus.READY and not run._state.adding:
-            self._refuse()
         durations = {name: run.stats.get(name) for name in DURATIONS}
         try:
+            if run.status != RunStatus.READY and not run._state.adding:
+                status = row_of(run).values_list("status", flat=True).first()
+                raise InvalidTransition(run.pk, status, run.status, RunStatus.RUNNING)
             run.transition_to(RunStatus.RUNNING)
         except InvalidTransition as exc:
             if exc.status in (None, RunStatus.READY):
@@ -102,8 +103,8 @@ class recorded:  # noqa: N801  used as a function
     ) -> None:
         try:
             status, fields = self._outcome(exc)
-            using = router.db_for_write(type(self.run), instance=self.run)
-            retry(lambda: self._finish(status, fields, using), using)
+            row = row_of(self.run)
+            retry(lambda: self._finish(row, status, fields), row.db)
         except Exception:
             if exc is None:
                 raise
@@ -145,20 +146,9 @@ class recorded:  # noqa: N801  used as a function
         run = self.run
         if deferred := {"status", "stats"} & run.get_deferred_fields():
             try:
-                using = router.db_for_write(type(run), instance=run)
-                run.refresh_from_db(using=using, fields=deferred)
+                run.refresh_from_db(using=row_of(run).db, fields=deferred)
             except type(run).DoesNotExist:
                 raise InvalidTransition(run.pk, None, "", RunStatus.RUNNING) from None
-
-    def _refuse(self) -> None:
-        """Raise for a run that is not READY, by the status that it has in the database."""
-        run = self.run
-        using = router.db_for_write(type(run), instance=run)
-        rows = all_rows(type(run), using).filter(pk=run.pk)
-        status = rows.values_list("status", flat=True).first()
-        if status in (None, RunStatus.READY):
-            raise InvalidTransition(run.pk, status, run.status, RunStatus.RUNNING)
-        raise RunAlreadyStarted(run.pk, status, run.status, RunStatus.RUNNING)
 
     def _outcome(self, exc: BaseException | None) -> tuple[RunStatus, dict[str, Any]]:
         if exc is None:
@@ -174,11 +164,9 @@ class recorded:  # noqa: N801  used as a function
         message = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", message)
         return RunStatus.FAILED, {"exit_code": 1, "status_message": message}
 
-    def _finish(self, status: RunStatus, fields: dict[str, Any], using: str) -> None:
-        run = self.run
-        rows = all_rows(type(run), using)
-        with transaction.atomic(using=using):
-            stored = next(iter(rows.filter(pk=run.pk).lock_rows()), None)
+    def _finish(self, row: Any, status: RunStatus, fields: dict[str, Any]) -> None:
+        with transaction.atomic(using=row.db):
+            stored = lock_row(row)
             if stored is None:
                 return
             if stored.status in STOPPED and stored.version == (self._version or 0) + 1:
@@ -187,7 +175,7 @@ class recorded:  # noqa: N801  used as a function
                 stored.transition_to(status, stats=self._stats(stored.stats), **fields)
             # Otherwise it is finished, or resurrected: another worker's by now.
         for name in ("status", "version", "finished_at", "stats", "exit_code", "status_message"):
-            setattr(run, name, getattr(stored, name))
+            setattr(self.run, name, getattr(stored, name))
 
     def _stats(self, stats: dict[str, Any]) -> dict[str, Any]:
         """Return the statistics with the durations of the work that it did not set itself."""

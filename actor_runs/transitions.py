@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from django.db import models, router, transaction
+from django.db import models, transaction
 from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
-from actor_runs.db.orm import all_rows
+from actor_runs.db.orm import lock_row, row_of
 from actor_runs.enums import FINISHED, TRANSITIONS, RunStatus
 from actor_runs.exceptions import InvalidTransition
 from actor_runs.signals import announce_status_change
@@ -28,14 +28,13 @@ def change_status(run: Run, status: str, fields: dict[str, Any]) -> None:
     if run._state.adding:
         raise InvalidTransition(run.pk, None, run.status, status, saved=False)
     status = str(status)  # None stands for save() in the exceptions
-    using = router.db_for_write(type(run), instance=run)
-    rows = all_rows(type(run), using)
-    old_status, changes = _change_at_once(run, rows, status, fields) or _change_locked(
-        run, rows, status, fields
+    row = row_of(run)
+    old_status, changes = _change_at_once(run, row, status, fields) or _change_locked(
+        run, row, status, fields
     )
     for name, value in changes.items():
         setattr(run, name, value)
-    announce_status_change(run, old_status, using)
+    announce_status_change(run, old_status, row.db)
 
 
 def is_outdated(run: Run, stored: Run) -> bool:
@@ -50,7 +49,7 @@ def is_outdated(run: Run, stored: Run) -> bool:
 
 
 def _change_at_once(
-    run: Run, rows: Any, status: str, fields: dict[str, Any]
+    run: Run, row: Any, status: str, fields: dict[str, Any]
 ) -> tuple[str, dict[str, Any]] | None:
     """Change the row by one conditional statement; return the old status and what changed.
 
@@ -67,20 +66,20 @@ def _change_at_once(
     ):
         return None
     changes = _set_status(copy.copy(run), status, fields)
-    is_changed = rows.filter(pk=run.pk, **known).update(**changes)
+    is_changed = row.filter(**known).update(**changes)
     return (known["status"], changes) if is_changed else None
 
 
 def _change_locked(
-    run: Run, rows: Any, status: str, fields: dict[str, Any]
+    run: Run, row: Any, status: str, fields: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """Lock the row, check it, and save what changes, with Django's signals.
 
     Returns the old status and what changed.
     """
     known = run.__dict__.get("status", "")  # "" if it is deferred
-    with transaction.atomic(using=rows.db):
-        stored = next(iter(rows.filter(pk=run.pk).lock_rows()), None)
+    with transaction.atomic(using=row.db):
+        stored = lock_row(row)
         if stored is None:
             raise InvalidTransition(run.pk, None, known, status)
         if is_outdated(run, stored):
@@ -89,7 +88,7 @@ def _change_locked(
             raise InvalidTransition(run.pk, stored.status, stored.status, status)
         old_status = stored.status
         changes = _set_status(stored, status, fields)
-        models.Model.save(stored, using=rows.db, update_fields=list(changes))
+        models.Model.save(stored, using=row.db, update_fields=list(changes))
     return old_status, changes
 
 

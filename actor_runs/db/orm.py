@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
-from django.db import connections, models
+from django.db import connections, models, router
 from django.db.models import QuerySet, Subquery
 from django.db.models.deletion import Collector
 from django.db.models.expressions import Col, RawSQL
@@ -30,6 +30,13 @@ def all_rows(model: type[models.Model], using: str | None, **hints: Any) -> Any:
     """
     base: Any = model._meta.concrete_model._base_manager.all()  # type: ignore[union-attr]
     return type(base)(model, using=using, hints=hints)
+
+
+def row_of(instance: models.Model, using: str | None = None) -> Any:
+    """Return the row of an object, as a queryset, on the database that writes go to."""
+    model = type(instance)
+    using = using or router.db_for_write(model, instance=instance)
+    return all_rows(model, using).filter(pk=instance.pk)
 
 
 def is_plain(rows: Any) -> bool:
@@ -133,6 +140,11 @@ def lock_rows(rows: QuerySet[Any], *fields: str) -> list[Any]:
         rows = rows.order_by("pk").select_for_update()
         return list(rows.only(*fields) if fields else rows)
     return _lock_by_key(rows, *fields)
+
+
+def lock_row(row: QuerySet[Any], *fields: str) -> Any:
+    """Lock one row, and return it as it is now, with ``fields`` only if any; None without a row."""
+    return next(iter(lock_rows(row, *fields)), None)
 
 
 def _lock_by_key(rows: QuerySet[Any], *fields: str) -> list[Any]:

@@ -8,7 +8,7 @@ from actor_runs.batches import MAX_BATCH_SIZE
 from actor_runs.logs import counted
 from actor_runs.management.base import RunsCommand, age, duration, integer
 from actor_runs.models import Run
-from actor_runs.pruning import BATCH_SIZE, BATCH_SIZE_IF_READ, PruneResult, count_due
+from actor_runs.pruning import BATCH_SIZE, BATCH_SIZE_IF_READ, PruneResult, due_for_deletion
 from actor_runs.schemas import format_time
 
 MAX_KEPT = 1_000_000
@@ -55,7 +55,7 @@ class Command(RunsCommand):
         )
         runs = self.selected_runs(options)
         ages = {name: options[name] for name in ("older_than", "failed_older_than")}
-        if self.may_show_bar and (total := count_due(runs, **ages)):
+        if self.may_show_bar and (total := due_for_deletion(runs, **ages).count()):
             self.show_bar(total)
         self.verb = "Would delete" if options["dry_run"] else "Deleted"
         result = runs.prune(
