@@ -11,10 +11,9 @@ from rest_framework.request import Request
 
 from actor_runs.enums import RunStatus
 from actor_runs.exceptions import InvalidInput
-from actor_runs.schemas import Schema, choice
+from actor_runs.schemas import MAX_INTEGER, Schema, choice
 
 MAX_PARAMETERS = 1000
-MAX_INTEGER = 2**63 - 1  # what every database takes as an OFFSET
 
 # Reject only what can never be an ID.
 RUN_ID = re.compile(r"[!-~]{1,64}", re.ASCII)

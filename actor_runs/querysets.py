@@ -7,6 +7,7 @@ from collections import namedtuple
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache, partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
@@ -39,6 +40,7 @@ from actor_runs.logs import log_deletion
 from actor_runs.overview import overview
 from actor_runs.owners import can_own, organization_ids, raise_if_protected
 from actor_runs.pruning import prune
+from actor_runs.schemas import MAX_INTEGER
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,8 +48,6 @@ if TYPE_CHECKING:
     from actor_runs.models import Run
 
 __all__ = ["RunQuerySet"]
-
-MAX_INTEGER = 2**63 - 1  # what every database takes as LIMIT and OFFSET
 
 
 @cache
@@ -58,11 +58,11 @@ def _row_class(columns: tuple[str, ...]) -> Any:  # pragma: no cover  (make test
 class Parts(NamedTuple):
     """A queryset as the union of parts: those of ``rows`` with one of the owners and statuses.
 
-    ``owners`` are pairs of "user" or "organization" and a primary key. No ``statuses``: all.
+    ``owners`` are primary keys, of "user" and of "organization". No ``statuses``: all.
     """
 
     rows: RunQuerySet
-    owners: list[tuple[str, Any]]
+    owners: dict[str, Sequence[Any]]
     statuses: list[str]
 
     def of_any_owner(self) -> Any:
@@ -71,7 +71,7 @@ class Parts(NamedTuple):
 
 
 class RunQuerySet(models.QuerySet["Run"]):
-    """Runs in bulk."""
+    """Runs in bulk. Some of its methods are functions of other modules, which take a queryset."""
 
     # Set by of_owners() and with_status(), kept by order_by() and select_related(). Other methods
     # drop it, and then the query is Django's own.
@@ -102,17 +102,16 @@ class RunQuerySet(models.QuerySet["Run"]):
     def of_owners(self, users: Sequence[Any], organizations: Sequence[Any]) -> Self:
         """Return only the runs of these users and organizations, given by their primary keys."""
         runs = self.filter(Q(user__in=users) | Q(organization__in=organizations))
-        owners = [("user", pk) for pk in users] + [("organization", pk) for pk in organizations]
         is_narrowed = self._parts is None or self._parts.owners
-        parts = Parts(self, [], []) if is_narrowed else self._parts
-        runs._parts = parts._replace(owners=owners)
+        parts = Parts(self, {}, []) if is_narrowed else self._parts
+        runs._parts = parts._replace(owners={"user": users, "organization": organizations})
         return runs
 
     def with_status(self, statuses: Sequence[str]) -> Self:
         """Return only the runs that have one of these statuses."""
         runs = self.filter(status__in=statuses)
         if statuses:
-            runs._parts = Parts(self, [], list(dict.fromkeys(statuses)))
+            runs._parts = Parts(self, {}, list(dict.fromkeys(statuses)))
         return runs
 
     def page(
@@ -185,21 +184,16 @@ class RunQuerySet(models.QuerySet["Run"]):
         rows, owners, statuses = self._parts
         keys = rows.order_by(*order).values_list("started_at", "id")
         repeats = []
-        for kind in ("user", "organization"):
+        for kind, pks in owners.items():
             names = (kind, "status") if statuses else (kind,)
 
             def make(*values: Any, names: tuple[str, ...] = names) -> Any:
                 owned = keys.filter(**dict(zip(names, values, strict=True)))
                 return owned[: min(offset + limit, MAX_INTEGER)]
 
-            pks: list[tuple[Any, ...]] = [(pk,) for name, pk in owners if name == kind]
-            repeats.append(
-                Repeated(
-                    tuple(map(self.model._meta.get_field, names)),
-                    make,
-                    [(*pk, status) for pk in pks for status in statuses] if statuses else pks,
-                )
-            )
+            fields = tuple(map(self.model._meta.get_field, names))
+            values = list(product(*((pks, statuses) if statuses else (pks,))))
+            repeats.append(Repeated(fields, make, values))
         return page_of_ids(repeats, self.db, order, offset, limit)
 
     def count(self) -> int:
@@ -207,11 +201,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         if not self._is_parted:
             return super().count()
         rows = self._parts.of_any_owner()
-        users = [pk for name, pk in self._parts.owners if name == "user"]
-        organizations = [pk for name, pk in self._parts.owners if name == "organization"]
-        return rows.filter(user__in=users).count() + (
-            rows.filter(organization__in=organizations).count() if organizations else 0
-        )
+        owners = self._parts.owners.items()
+        return sum(rows.filter(**{f"{kind}__in": pks}).count() for kind, pks in owners)
 
     @property
     def _is_parted(self) -> bool:
@@ -220,7 +211,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         return (
             parts is not None
             and self._result_cache is None
-            and bool(parts.owners)
+            and any(parts.owners.values())
             and is_single_table(parts.rows)
         )
 
@@ -233,7 +224,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         if not self._is_parted:
             return [self]
         rows = self._parts.of_any_owner()
-        return [rows.filter(**{kind: pk}) for kind, pk in self._parts.owners]
+        return [rows.filter(**{kind: pk}) for kind, pks in self._parts.owners.items() for pk in pks]
 
     def get_run(self, run_id: str, *fields: str) -> Run:
         """Return the run with this ID, with ``fields`` only if any are given.
@@ -257,17 +248,8 @@ class RunQuerySet(models.QuerySet["Run"]):
             raise self.model.DoesNotExist
         return found[0]
 
-    def on_primary(self) -> Self:
-        """Return the same runs, read from the database that writes go to."""
-        return on_primary(self)  # type: ignore[return-value]
-
-    def lock_rows(self, *fields: str) -> list[Run]:
-        """Lock these runs until the transaction ends, and return them as they are now.
-
-        With ``fields`` only, if any are given. In the order of their IDs, so that two who lock
-        the same runs do not deadlock. Must be called inside of a transaction.
-        """
-        return lock_rows(self, *fields)
+    on_primary = on_primary
+    lock_rows = lock_rows
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete these runs, all of them or none.
@@ -365,16 +347,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         # COALESCE keeps MariaDB from the owner's index: see lock_rows().
         return self.finished().alias(owner=Coalesce("user", "user")).filter(pk=pk, owner=user)
 
-    @property
-    def can_be_deleted_at_once(self) -> bool:
-        """Whether one statement can delete these runs, so that none has to be read.
+    can_be_deleted_at_once = property(can_delete_at_once)
 
-        That is so if nothing depends on runs, no receiver listens to their deletion, and all
-        conditions are on the runs' own table.
-        """
-        return can_delete_at_once(self)
-
-    # Functions that take a queryset first: see their modules.
     prune = prune
     overview = overview
 

@@ -42,6 +42,8 @@ ORIGINS = (
 
 # PostgreSQL keeps neither NUL nor half a surrogate pair, and UTF-8 cannot carry the second.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# What every database takes as a number, a LIMIT and an OFFSET.
+MAX_INTEGER = 2**63 - 1
 # MariaDB keeps 31 levels of JSON, of which the contract's own shapes need six.
 MAX_DEPTH = 25
 BUILD_NUMBER = re.compile(r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])\.([1-9][0-9]{0,4})", re.ASCII)
@@ -129,7 +131,7 @@ def number(value: Any, name: str) -> float:
     return value
 
 
-def integer(minimum: int = 0, maximum: int = 2**63 - 1, **annotations: str) -> Check:
+def integer(minimum: int = 0, maximum: int = MAX_INTEGER, **annotations: str) -> Check:
     """A whole number within bounds. ``annotations`` are for the readers of its schema."""
     size = "int32" if maximum < 2**31 else "int64"
 

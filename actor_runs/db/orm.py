@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connections, models, router
 from django.db.models import QuerySet, Subquery
@@ -19,6 +19,8 @@ from django.db.models.sql import Query
 from django.db.models.sql.where import NothingNode
 
 from actor_runs.db.transactions import begin_to_write, max_parameters
+
+Row = TypeVar("Row", bound=models.Model)
 
 LOCKED_AT_ONCE = 1000  # keys in one statement
 
@@ -125,10 +127,11 @@ def can_delete_at_once(rows: QuerySet[Any]) -> bool:
     return is_single_table(rows) and Collector(using=rows.db).can_fast_delete(rows)
 
 
-def lock_rows(rows: QuerySet[Any], *fields: str) -> list[Any]:
+def lock_rows(rows: QuerySet[Row], *fields: str) -> list[Row]:
     """Lock rows until the transaction ends, and return them as they are now.
 
-    With ``fields`` only, if any are given. In the order of their primary keys.
+    With ``fields`` only, if any are given. In the order of their primary keys, so that two who lock
+    the same rows do not deadlock. Must be called inside of a transaction.
     """
     begin_to_write(rows.model, rows.db)
     # MariaDB locks the entry of the index that it searches, and then the row. Other statements lock
@@ -147,7 +150,7 @@ def lock_row(row: QuerySet[Any], *fields: str) -> Any:
     return next(iter(lock_rows(row, *fields)), None)
 
 
-def _lock_by_key(rows: QuerySet[Any], *fields: str) -> list[Any]:
+def _lock_by_key(rows: QuerySet[Row], *fields: str) -> list[Row]:
     """Lock rows by their primary keys alone, if the conditions need other tables too.
 
     A locking read checks only conditions on the locked rows again. So all conditions are checked
@@ -164,7 +167,7 @@ def _lock_by_key(rows: QuerySet[Any], *fields: str) -> list[Any]:
     rows = rows.order_by()
     keys = sorted(set(rows.values_list("pk", flat=True)))
     size = max_parameters(rows.db) or LOCKED_AT_ONCE
-    locked = []
+    locked: list[Row] = []
     for start in range(0, len(keys), size):
         batch = every.filter(pk__in=keys[start : start + size]).order_by("pk").select_for_update()
         batch = batch.only(*compared, *fields) if fields else batch

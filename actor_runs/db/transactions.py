@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from django.db import connections, models, router, transaction
 from django.db.models import QuerySet
 
-Row = TypeVar("Row", bound=models.Model)
+Rows = TypeVar("Rows", bound=QuerySet)
 
 
 def set_rollback() -> None:
@@ -52,14 +52,14 @@ def begin_to_write(model: type[models.Model], using: str) -> None:
             cursor.execute(f"UPDATE {table} SET {key} = {key} WHERE 1 = 0")
 
 
-def on_primary(rows: QuerySet[Row]) -> QuerySet[Row]:
+def on_primary(rows: Rows) -> Rows:
     """Return the same rows, read from the database that writes go to."""
     # What ``rows.db`` is for a queryset that Django is going to write with.
     using = rows._db or router.db_for_write(rows.model, **rows._hints)  # type: ignore[attr-defined]
     return rows.using(using)
 
 
-def lock_only_in_transaction(rows: QuerySet[Row]) -> QuerySet[Row]:
+def lock_only_in_transaction(rows: Rows) -> Rows:
     """Return the same rows, without ``select_for_update()`` where there is no transaction.
 
     A host's ``get_queryset`` may lock and lean on ``ATOMIC_REQUESTS``, which the views opt out of.
