@@ -4,14 +4,7 @@ from django.apps import AppConfig, apps
 from django.core import checks
 from django.utils.translation import gettext_lazy as _
 
-from actor_runs.checks import (
-    check_cache_has_timeout,
-    check_cache_is_shared,
-    check_models,
-    check_settings,
-    check_times,
-    check_urls,
-)
+from actor_runs.checks import check_cache, check_models, check_settings, check_times, check_urls
 
 
 class ActorRunsConfig(AppConfig):
@@ -25,7 +18,6 @@ class ActorRunsConfig(AppConfig):
         checks.register(check_models, checks.Tags.models)
         checks.register(check_times, checks.Tags.models)
         checks.register(check_urls, checks.Tags.urls)
-        checks.register(check_cache_is_shared, checks.Tags.caches, deploy=True)
-        checks.register(check_cache_has_timeout, checks.Tags.caches, deploy=True)
+        checks.register(check_cache, checks.Tags.caches, deploy=True)
         if apps.is_installed("drf_spectacular"):  # pragma: no branch  (make test-hosts)
             import_module("actor_runs.openapi")

@@ -7,7 +7,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
@@ -22,10 +22,6 @@ from django.utils.module_loading import import_string
 from actor_runs.conf import DEFAULTS, conf
 from actor_runs.querysets import RunQuerySet
 
-RATE = re.compile(r"[0-9]+/([1-9][0-9]*)?[smhd]", re.ASCII)
-GENERAL_ACCESS = ("RESTRICTED", "ANYONE_WITH_ID_CAN_READ", "ANYONE_WITH_NAME_CAN_READ")
-ON_OWNER_DELETE = ("DELETE_FINISHED", "PROTECT")
-MAX_SECONDS = 60
 EXAMPLE_RUN_ID = "3KH8gEpp4d8uQSe8T"
 TOKEN_APP = "rest_framework.authtoken"
 
@@ -44,23 +40,84 @@ REDIS_CACHES = (
 )
 
 
-def error(number: int, message: str, hint: str) -> Error:
+class Rule(NamedTuple):
+    """What the value of a key must be, and what is said of one that is not valid."""
+
+    number: int
+    is_valid: Callable[[Any], bool]
+    problem: str
+    hint: str
+
+
+def one_of(number: int, *allowed: str) -> Rule:
+    hint = f"Choose one of {', '.join(allowed)}."
+    return Rule(number, lambda value: value in allowed, "is not valid", hint)
+
+
+def rate(number: int) -> Rule:
+    hint = (
+        'Write a count and a period, like "60/s", "1000/10m", "5/h" or "9/d"; '
+        "None switches the limit off."
+    )
+    return Rule(number, is_rate, "is not a valid rate", hint)
+
+
+def is_rate(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(re.fullmatch(r"[0-9]+/([1-9][0-9]*)?[smhd]", value, re.ASCII))
+    return value is None
+
+
+def is_number(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+RULES = {
+    "ON_OWNER_DELETE": one_of(13, "DELETE_FINISHED", "PROTECT"),
+    "RATE_LIMIT": rate(8),
+    "RUN_RATE_LIMIT": rate(9),
+    "GENERAL_ACCESS": one_of(
+        10, "RESTRICTED", "ANYONE_WITH_ID_CAN_READ", "ANYONE_WITH_NAME_CAN_READ"
+    ),
+    "MAX_WAIT_FOR_FINISH": Rule(
+        11,
+        lambda value: is_number(value, (int, float)) and 0 <= value <= 60,
+        "is out of range",
+        "Write a number of seconds from 0 to 60; 0 switches waiting off.",
+    ),
+    "MAX_WAITING": Rule(
+        14,
+        lambda value: is_number(value, int) and value >= 0,
+        "is not valid",
+        "Write a whole number of requests, below the number of the server's threads.",
+    ),
+}
+
+
+def error(number: int, message: str, hint: str) -> CheckMessage:
     return Error(message, hint=hint, id=f"actor_runs.E{number:03}")
+
+
+def warning(number: int, message: str, hint: str) -> CheckMessage:
+    return Warning(message, hint=hint, id=f"actor_runs.W{number:03}")
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Check ``ACTOR_RUNS``, and the settings of other apps that it relies on."""
     chosen = getattr(settings, "ACTOR_RUNS", {})
     if not isinstance(chosen, dict):
-        return [
-            error(
-                1, "ACTOR_RUNS must be a dictionary.", "Write ACTOR_RUNS = {...}, or leave it out."
-            )
-        ]
-    return [message for check in CHECKS for message in check(chosen)]
+        hint = "Write ACTOR_RUNS = {...}, or leave it out."
+        return [error(1, "ACTOR_RUNS must be a dictionary.", hint)]
+    return [
+        *unknown_keys(chosen),
+        *wrong_authentication_classes(),
+        *wrong_organization(),
+        *wrong_values(),
+        *unknown_cache(),
+    ]
 
 
-def check_keys(chosen: dict[Any, Any]) -> Iterator[Error]:
+def unknown_keys(chosen: dict[Any, Any]) -> Iterator[CheckMessage]:
     for key in chosen:
         if key not in DEFAULTS:
             close = difflib.get_close_matches(str(key).upper(), DEFAULTS, n=1)
@@ -68,7 +125,7 @@ def check_keys(chosen: dict[Any, Any]) -> Iterator[Error]:
             yield error(2, f"ACTOR_RUNS has an unknown key: {key!r}.", f"Did you mean {known}?")
 
 
-def check_authentication_classes(chosen: dict[Any, Any]) -> Iterator[Error]:
+def wrong_authentication_classes() -> Iterator[CheckMessage]:
     hint = "Name REST framework authentication classes by their dotted paths."
     paths = conf.authentication_classes
     if not isinstance(paths, (list, tuple)) or not paths:
@@ -95,8 +152,8 @@ def check_authentication_classes(chosen: dict[Any, Any]) -> Iterator[Error]:
             )
 
 
-def check_organization(chosen: dict[Any, Any]) -> Iterator[Error]:
-    model = chosen.get("ORGANIZATION_MODEL", DEFAULTS["ORGANIZATION_MODEL"])
+def wrong_organization() -> Iterator[CheckMessage]:
+    model = conf.get("ORGANIZATION_MODEL")
     try:
         organization = apps.get_model(model)
     except (LookupError, ValueError, AttributeError, TypeError):
@@ -106,7 +163,7 @@ def check_organization(chosen: dict[Any, Any]) -> Iterator[Error]:
             "Write it as app_label.ModelName, of an app in INSTALLED_APPS.",
         )
         return
-    members = chosen.get("ORGANIZATION_MEMBERS", DEFAULTS["ORGANIZATION_MEMBERS"])
+    members = conf.get("ORGANIZATION_MEMBERS")
     paths = members if isinstance(members, (list, tuple)) and members else [members]
     users = get_user_model()._default_manager.all()
     for path in paths:
@@ -122,58 +179,14 @@ def check_organization(chosen: dict[Any, Any]) -> Iterator[Error]:
             )
 
 
-def check_on_owner_delete(chosen: dict[Any, Any]) -> Iterator[Error]:
-    if conf.on_owner_delete not in ON_OWNER_DELETE:
-        yield error(
-            13,
-            f'ACTOR_RUNS["ON_OWNER_DELETE"] is not valid: {conf.on_owner_delete!r}.',
-            f"Choose one of {', '.join(ON_OWNER_DELETE)}.",
-        )
+def wrong_values() -> Iterator[CheckMessage]:
+    for key, rule in RULES.items():
+        value = conf.get(key)
+        if not rule.is_valid(value):
+            yield error(rule.number, f'ACTOR_RUNS["{key}"] {rule.problem}: {value!r}.', rule.hint)
 
 
-def check_rates(chosen: dict[Any, Any]) -> Iterator[Error]:
-    for number, key in ((8, "RATE_LIMIT"), (9, "RUN_RATE_LIMIT")):
-        rate = chosen.get(key, DEFAULTS[key])
-        if rate is not None and not (isinstance(rate, str) and RATE.fullmatch(rate)):
-            yield error(
-                number,
-                f'ACTOR_RUNS["{key}"] is not a valid rate: {rate!r}.',
-                'Write a count and a period, like "60/s", "1000/10m", "5/h" or "9/d"; '
-                "None switches the limit off.",
-            )
-
-
-def check_general_access(chosen: dict[Any, Any]) -> Iterator[Error]:
-    if conf.general_access not in GENERAL_ACCESS:
-        yield error(
-            10,
-            f'ACTOR_RUNS["GENERAL_ACCESS"] is not valid: {conf.general_access!r}.',
-            f"Choose one of {', '.join(GENERAL_ACCESS)}.",
-        )
-
-
-def check_max_wait(chosen: dict[Any, Any]) -> Iterator[Error]:
-    wait = conf.max_wait_for_finish
-    is_number = isinstance(wait, (int, float)) and not isinstance(wait, bool)
-    if not is_number or not 0 <= wait <= MAX_SECONDS:
-        yield error(
-            11,
-            f'ACTOR_RUNS["MAX_WAIT_FOR_FINISH"] is out of range: {wait!r}.',
-            f"Write a number of seconds from 0 to {MAX_SECONDS}; 0 switches waiting off.",
-        )
-
-
-def check_max_waiting(chosen: dict[Any, Any]) -> Iterator[Error]:
-    number = conf.max_waiting
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        yield error(
-            14,
-            f'ACTOR_RUNS["MAX_WAITING"] is not valid: {number!r}.',
-            "Write a whole number of requests, below the number of the server's threads.",
-        )
-
-
-def check_cache_exists(chosen: dict[Any, Any]) -> Iterator[Error]:
+def unknown_cache() -> Iterator[CheckMessage]:
     alias = getattr(settings, "RATELIMIT_USE_CACHE", "default")
     if alias not in settings.CACHES:
         yield error(
@@ -183,23 +196,10 @@ def check_cache_exists(chosen: dict[Any, Any]) -> Iterator[Error]:
         )
 
 
-CHECKS: tuple[Callable[[dict[Any, Any]], Iterator[Error]], ...] = (
-    check_keys,
-    check_authentication_classes,
-    check_organization,
-    check_on_owner_delete,
-    check_rates,
-    check_general_access,
-    check_max_wait,
-    check_max_waiting,
-    check_cache_exists,
-)
-
-
 def check_models(**kwargs: Any) -> list[CheckMessage]:
     """Check the models that inherit from ``Run``."""
     run = apps.get_model("actor_runs", "Run")
-    messages: list[CheckMessage] = []
+    messages = []
     for model in apps.get_models():
         if run in model._meta.all_parents and not model._meta.proxy:
             messages.append(
@@ -237,10 +237,10 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
         return []
     where = f'DATABASES[{alias!r}]["TIME_ZONE"]' if settings.USE_TZ else "TIME_ZONE"
     return [
-        Warning(
+        warning(
+            3,
             f"The database keeps times in {zone}: an hour is ambiguous when summer time ends.",
-            hint=f'Set USE_TZ = True and a zone without summer time, like "UTC", as {where}.',
-            id="actor_runs.W003",
+            f'Set USE_TZ = True and a zone without summer time, like "UTC", as {where}.',
         )
     ]
 
@@ -256,44 +256,23 @@ def check_urls(**kwargs: Any) -> list[CheckMessage]:
     path = f"/{path.removeprefix(get_script_prefix())}"  # which resolve() does not know
     for each in (path, f"{path}/", f"{path}/log"):
         if "actor_runs" not in resolve(each).app_names:
-            return [
-                Warning(
-                    f"Another URL pattern answers for {each}.",
-                    hint='Put include("actor_runs.urls") above any catch-all in the URLconf.',
-                    id="actor_runs.W004",
-                )
-            ]
+            hint = 'Put include("actor_runs.urls") above any catch-all in the URLconf.'
+            return [warning(4, f"Another URL pattern answers for {each}.", hint)]
     return []
 
 
-def check_cache_is_shared(**kwargs: Any) -> list[CheckMessage]:
-    """Warn, on deployment, of a cache in which the rate limits cannot count."""
-    alias = getattr(settings, "RATELIMIT_USE_CACHE", "default")
-    backend = settings.CACHES.get(alias, {}).get("BACKEND")
-    if backend not in UNFIT_CACHES:
-        return []
-    return [
-        Warning(
-            f"The rate limits count in the cache {alias!r}, which {UNFIT_CACHES[backend]}.",
-            hint="Use Redis or memcached, and name it in RATELIMIT_USE_CACHE.",
-            id="actor_runs.W001",
-        )
-    ]
-
-
-def check_cache_has_timeout(**kwargs: Any) -> list[CheckMessage]:
-    """Warn, on deployment, of a Redis cache that could keep every request waiting."""
+def check_cache(**kwargs: Any) -> list[CheckMessage]:
+    """Warn, on deployment, of a cache that cannot count, or could keep every request waiting."""
     alias = getattr(settings, "RATELIMIT_USE_CACHE", "default")
     cache = settings.CACHES.get(alias, {})
+    backend = cache.get("BACKEND")
+    where = f"The rate limits count in the cache {alias!r}, which"
+    if backend in UNFIT_CACHES:
+        hint = "Use Redis or memcached, and name it in RATELIMIT_USE_CACHE."
+        return [warning(1, f"{where} {UNFIT_CACHES[backend]}.", hint)]
     options = {name.lower(): value for name, value in cache.get("OPTIONS", {}).items()}
     in_url = "socket_timeout=" in str(cache.get("LOCATION"))
-    if cache.get("BACKEND") not in REDIS_CACHES or options.get("socket_timeout") or in_url:
+    if backend not in REDIS_CACHES or options.get("socket_timeout") or in_url:
         return []
-    return [
-        Warning(
-            f"The rate limits count in the cache {alias!r}, which has no time-out: "
-            "requests wait for it, some versions of redis-py forever.",
-            hint='Set OPTIONS["socket_timeout"] to a second or less.',
-            id="actor_runs.W002",
-        )
-    ]
+    problem = "has no time-out: requests wait for it, some versions of redis-py forever."
+    return [warning(2, f"{where} {problem}", 'Set OPTIONS["socket_timeout"] to a second or less.')]

@@ -22,7 +22,8 @@ DEFAULTS: dict[str, Any] = {
 class Conf:
     """The host's choices. ``checks.py`` reports bad values."""
 
-    def _get(self, key: str) -> Any:
+    def get(self, key: str) -> Any:
+        """Return the host's choice, whether it is valid or not, or the default."""
         chosen = getattr(settings, "ACTOR_RUNS", {})
         # Models read this while they are imported, before any check can report a setting that is
         # not a dictionary.
@@ -33,50 +34,50 @@ class Conf:
     @property
     def authentication_classes(self) -> list[str]:
         """Dotted paths of REST framework authentication classes, tried in this order."""
-        return self._get("AUTHENTICATION_CLASSES")
+        return self.get("AUTHENTICATION_CLASSES")
 
     @property
     def organization_model(self) -> str:
         """``app_label.ModelName`` of what, besides users, can own runs."""
-        chosen = self._get("ORGANIZATION_MODEL")
+        chosen = self.get("ORGANIZATION_MODEL")
         well_formed = isinstance(chosen, str) and chosen.count(".") == 1
         return chosen if well_formed else DEFAULTS["ORGANIZATION_MODEL"]
 
     @property
     def organization_members(self) -> list[str]:
         """Query names from the organization model to its member users."""
-        chosen = self._get("ORGANIZATION_MEMBERS")
+        chosen = self.get("ORGANIZATION_MEMBERS")
         return [chosen] if isinstance(chosen, str) else list(chosen)
 
     @property
     def on_owner_delete(self) -> str:
         """``DELETE_FINISHED``, or ``PROTECT``: what becomes of the runs of a deleted owner."""
-        return self._get("ON_OWNER_DELETE")
+        return self.get("ON_OWNER_DELETE")
 
     @property
     def rate_limit(self) -> str | None:
         """Requests of each user, or of each IP address without a valid token; None: off."""
-        return self._get("RATE_LIMIT")
+        return self.get("RATE_LIMIT")
 
     @property
     def run_rate_limit(self) -> str | None:
         """Requests of each caller for each run ID; None: off."""
-        return self._get("RUN_RATE_LIMIT")
+        return self.get("RUN_RATE_LIMIT")
 
     @property
     def general_access(self) -> str:
         """What ``FOLLOW_USER_SETTING`` means here."""
-        return self._get("GENERAL_ACCESS")
+        return self.get("GENERAL_ACCESS")
 
     @property
     def max_waiting(self) -> int:
         """How many requests of one process may wait for a run at a time."""
-        return self._get("MAX_WAITING")
+        return self.get("MAX_WAITING")
 
     @property
     def max_wait_for_finish(self) -> float:
         """How long ``waitForFinish`` may hold a request at most, in seconds."""
-        return self._get("MAX_WAIT_FOR_FINISH")
+        return self.get("MAX_WAIT_FOR_FINISH")
 
 
 conf = Conf()
