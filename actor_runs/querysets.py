@@ -76,6 +76,8 @@ class RunQuerySet(models.QuerySet["Run"]):
     # Set by of_owners() and with_status(), kept by order_by() and select_related(). Other methods
     # drop it, and then the query is Django's own.
     _parts: Any = None
+    # Set by slicing, dropped by all methods: another queryset of the same runs, to read them by.
+    _page: Any = None
 
     def finished(self) -> Self:
         """Return only the runs that are over: SUCCEEDED, FAILED, TIMED-OUT or ABORTED."""
@@ -126,8 +128,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         runs: Any = self.order_by(*(("-started_at", "-id") if desc else ("started_at", "id")))
         if self.ordered:
             runs = self.reverse() if desc else self
-        runs = runs[offset : offset + limit]
-        return list(self._tuples(runs, columns) if columns else runs)
+        page = runs._page_of_owners(offset, offset + limit)
+        page = runs[offset : offset + limit] if page is None else page
+        return list(self._tuples(page, columns) if columns else page)
 
     def _tuples(self, runs: Any, columns: Sequence[str]) -> Any:
         """Return the rows of ``runs`` as named tuples of ``columns``."""
@@ -150,25 +153,31 @@ class RunQuerySet(models.QuerySet["Run"]):
         return runs
 
     def __getitem__(self, key: Any) -> Any:
-        """Return what Django returns.
+        """Return what Django returns. A page of the runs of some owners is read by faster means."""
+        rows = super().__getitem__(key)
+        if isinstance(rows, RunQuerySet):
+            rows._page = self._page_of_owners(key.start or 0, key.stop or 0)
+        return rows
 
-        A page of the runs of some owners, in the order of their start, is read in the indexes of
-        these owners. For a condition on several owners or statuses a database uses none of them:
-        it walks everybody's runs until it has a page.
+    def _fetch_all(self) -> None:
+        if self._result_cache is None and self._page is not None:
+            self._result_cache = list(self._page)
+        super()._fetch_all()
+
+    def _page_of_owners(self, start: int, stop: int) -> Any:
+        """Return these runs from ``start`` to ``stop``, found in the indexes of their owners.
+
+        None if they are not the runs of some owners in the order of their start. For a condition
+        on several owners or statuses a database uses none of these indexes: it walks everybody's
+        runs until it has a page.
         """
-        if not (isinstance(key, slice) and key.step is None and self._is_parted):
-            return super().__getitem__(key)
-        order, start, stop = self._order_by_start, key.start or 0, key.stop or 0
+        order = self._order_by_start if self._is_parted else []
         if not order or not 0 <= start < stop:
-            return super().__getitem__(key)
+            return None
         try:
-            page = self.filter(pk__in=self._page_ids(order, start, stop - start))
+            return self.filter(pk__in=self._page_ids(order, start, stop - start))
         except EmptyResultSet:
             return self.none()
-        # So that Django refuses to filter or delete it. A limit that means something would tempt
-        # MariaDB to walk the index of everybody's runs until it has a page.
-        page.query.set_limits(high=MAX_INTEGER)
-        return page
 
     @property
     def _order_by_start(self) -> list[str]:
@@ -217,7 +226,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled queryset is its result, and must not bring the rows of its parts.
-        return super().__getstate__() | {"_parts": None}
+        return super().__getstate__() | {"_parts": None, "_page": None}
 
     def by_owner(self) -> list[Self]:
         """Return these runs in one queryset for each owner, or in one if owners are not known."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from operator import attrgetter
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import cached_property
 from rest_framework.serializers import Serializer
 
 from actor_runs.models import Run
@@ -59,22 +60,35 @@ class RunSerializer(Serializer[Run]):
         *("platform_usage_billing_model", "usage_total_usd", "usage_usd"),
     )
 
+    hidden_keys: Collection[str] = ()  # by Meta of a subclass
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         meta = getattr(cls, "Meta", None)
-        every = cls.required_keys | cls.optional_keys
-        shown = getattr(meta, "fields", "__all__")
-        if shown == "__all__":
-            shown = every
-        left_out = getattr(meta, "exclude", ())
-        if unknown := {*shown, *left_out} - {*every, *cls._declared_fields}:
+        bases = [base for base in cls.__bases__ if issubclass(base, RunSerializer)]
+        if any(getattr(base, "Meta", None) is meta for base in bases):
+            return  # it has hidden what it hides
+        every = {*cls.required_keys, *cls.optional_keys, *cls._declared_fields}
+        shown = getattr(meta, "fields", every.difference(cls.hidden_keys))
+        shown = every if shown == "__all__" else {*shown}
+        left_out = {*getattr(meta, "exclude", ())}
+        if unknown := (shown | left_out) - every:
             raise ImproperlyConfigured(
                 f"{cls.__name__}.Meta names what are not keys: {', '.join(sorted(unknown))}."
             )
-        cls.required_keys, cls.optional_keys = (
-            {key: read for key, read in keys.items() if key in shown and key not in left_out}
-            for keys in (cls.required_keys, cls.optional_keys)
-        )
+        cls.hidden_keys = every - shown | left_out
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        return {name: field for name, field in fields.items() if name not in self.hidden_keys}
+
+    @cached_property
+    def shown_keys(self) -> list[dict[str, Callable[[Any], Any]]]:
+        """The required and the optional keys that ``Meta`` does not hide."""
+        return [
+            {key: read for key, read in keys.items() if key not in self.hidden_keys}
+            for keys in (self.required_keys, self.optional_keys)
+        ]
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
         """Return the keys of the run, without those that have no value.
@@ -83,8 +97,9 @@ class RunSerializer(Serializer[Run]):
         owner sees. A subclass adds keys by fields of its own; its ``Meta.fields`` names the keys to
         show, or its ``Meta.exclude`` those to leave out.
         """
-        shape = {key: read(instance) for key, read in self.required_keys.items()}
-        for key, read in self.optional_keys.items():
+        required_keys, optional_keys = self.shown_keys
+        shape = {key: read(instance) for key, read in required_keys.items()}
+        for key, read in optional_keys.items():
             value = read(instance)
             if value is not None and value != "":  # 0 and false are values
                 shape[key] = value

@@ -201,7 +201,8 @@ class RunViewSet(EnvelopeView, GenericViewSet):
 
     def _runs(self) -> Any:
         """Return the runs of this view, as ``get_queryset`` and the filters say."""
-        return lock_only_in_transaction(self.filter_queryset(self.get_queryset()))
+        runs = self.get_queryset().all()  # which may be a manager, such as user.actor_runs
+        return lock_only_in_transaction(self.filter_queryset(runs))
 
     @property
     def _is_looked_up_by_id(self) -> bool:

@@ -333,6 +333,21 @@ class Fewer(Few):
         exclude = ["status"]
 
 
+class Anew(Fewer):
+    class Meta(Fewer.Meta):
+        fields = ["id", "status", "actId"]
+        exclude = [*Fewer.Meta.exclude, "actId"]
+
+
+class Again(Anew):
+    class Meta:
+        fields = ["id", "meta"]
+
+
+class WithOneMore(Again):
+    more = serializers.CharField(source="act_id")
+
+
 class WithoutMeta(RunSerializer):
     class Meta:
         fields = "__all__"
@@ -349,6 +364,9 @@ class Dynamic(RunSerializer):
     [
         (Few, {"id", "status", "name"}, {"meta", "actId"}),
         (Fewer, {"id", "name"}, {"status", "meta"}),
+        (Anew, {"id"}, {"status", "actId", "meta", "name"}),
+        (Again, {"id", "meta"}, {"status", "name"}),
+        (WithOneMore, {"id", "meta", "more"}, {"status", "name"}),
         (WithoutMeta, {"id", "status", "usageUsd"}, {"meta", "usageTotalUsd"}),
         (Dynamic, {"id", "meta", "name"}, set()),
     ],

@@ -147,6 +147,25 @@ def test_a_queryset_attribute_counts_as_get_queryset_does(api, alice, run, serve
         assert api.get(f"/{run.pk}", user=alice).status_code == 404
 
 
+class OfAManager(RunViewSet):
+    queryset = Run.objects
+
+
+class OfARelatedManager(RunViewSet):
+    def get_queryset(self):
+        return self.request.user.actor_runs
+
+
+@pytest.mark.parametrize("view", [OfAManager, OfARelatedManager])
+def test_a_manager_counts_as_its_queryset(api, alice, bob, run, serve, view):
+    # REST framework's own views take one too.
+    serve(view)
+    assert ids(api.get(user=alice)) == [run.pk]
+    assert api.get(f"/{run.pk}", user=alice).status_code == 200
+    assert api.delete(f"/{run.pk}", user=bob).status_code in (403, 404)
+    assert api.delete(f"/{run.pk}", user=alice).status_code == 204
+
+
 # Filters and pages
 
 

@@ -17,6 +17,7 @@ from django.db.models import (
     Exists,
     F,
     OuterRef,
+    Prefetch,
     ProtectedError,
     Q,
     RestrictedError,
@@ -562,9 +563,25 @@ def test_slices_of_a_callers_runs_are_djangos(alice, run):
     assert runs[:3].count() == 1
 
 
+def test_a_slice_can_be_prefetched_for_each_owner(alice, acme):
+    other = make_organization("Other")
+    for organization in (acme, other):
+        join(alice, organization)
+        for _ in range(3):
+            Run.objects.create(organization=organization)
+    newest = Run.objects.owned_by(alice).order_by("-started_at", "-id")[:2]
+    organizations = type(acme).objects.prefetch_related(
+        Prefetch("actor_runs", queryset=newest, to_attr="newest")
+    )
+    assert [len(organization.newest) for organization in organizations] == [2, 2]
+    assert len(newest) == 2
+
+
 def test_a_pickled_queryset_is_its_own_result(alice, bob, run):
     Run.objects.create(user=bob)
     runs = Run.objects.owned_by(alice)
     assert len(pickle.dumps(runs)) < 2 * len(pickle.dumps(Run.objects.filter(user=alice)))
     copied = pickle.loads(pickle.dumps(runs))  # noqa: S301  our own bytes
     assert list(copied) == [run]
+    page = Run.objects.owned_by(alice).order_by("started_at", "id")[:1]
+    assert list(pickle.loads(pickle.dumps(page))) == [run]  # noqa: S301
