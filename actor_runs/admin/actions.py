@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import router
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from actor_runs.admin.deletion import BulkDeletion
 from actor_runs.admin.forms import with_labels
 from actor_runs.admin.selection import id_batches, select_runs
+from actor_runs.admin.transitions import change_status
 from actor_runs.db.errors import retry
 from actor_runs.enums import RunStatus
 from actor_runs.exceptions import InvalidTransition
@@ -40,9 +40,8 @@ def delete_selected(
 )
 def abort_selected(modeladmin: admin.ModelAdmin, request: HttpRequest, queryset: Any) -> None:
     """Take the unfinished ones of the selection to ABORTED."""
-    aborted, words = _finish(modeladmin, request, queryset, RunStatus.ABORTED)
-    done = ngettext("%(count)d run was aborted.", "%(count)d runs were aborted.", aborted)
-    _report(modeladmin, request, done % {"count": aborted}, aborted, words)
+    done = ngettext_lazy("%(count)d run was aborted.", "%(count)d runs were aborted.", "count")
+    _finish(modeladmin, request, queryset, RunStatus.ABORTED, done)
 
 
 @admin.action(
@@ -50,26 +49,27 @@ def abort_selected(modeladmin: admin.ModelAdmin, request: HttpRequest, queryset:
 )
 def time_out_selected(modeladmin: admin.ModelAdmin, request: HttpRequest, queryset: Any) -> None:
     """Take the unfinished ones of the selection to TIMED-OUT."""
-    timed_out, words = _finish(modeladmin, request, queryset, RunStatus.TIMED_OUT)
-    done = ngettext("%(count)d run was timed out.", "%(count)d runs were timed out.", timed_out)
-    _report(modeladmin, request, done % {"count": timed_out}, timed_out, words)
+    done = ngettext_lazy("%(count)d run was timed out.", "%(count)d runs were timed out.", "count")
+    _finish(modeladmin, request, queryset, RunStatus.TIMED_OUT, done)
 
 
 def _finish(
-    modeladmin: admin.ModelAdmin, request: HttpRequest, queryset: Any, status: RunStatus
-) -> tuple[int, list[str]]:
-    """Finish the unfinished runs. Returns how many were, and messages about the others."""
+    modeladmin: admin.ModelAdmin, request: HttpRequest, queryset: Any, status: RunStatus, done: Any
+) -> None:
+    """Finish the unfinished runs. Say in one message how many were, and why others were not."""
     runs = select_runs(queryset)
     finished = runs.finished().count()
     changed = 0
     failed: list[tuple[str, str]] = []
-    for run in _unfinished(runs):
-        reason = _transition(modeladmin, request, run, status)
-        if reason is None:
-            changed += 1
-        else:
-            failed.append((run.pk, reason))
-    words = []
+    for ids in id_batches(runs.unfinished(), BATCH_SIZE):
+        # As they are when their batch is read.
+        for run in Run.objects.using(runs.db).unfinished().filter(pk__in=ids).order_by("pk"):
+            reason = _transition(modeladmin, request, run, status)
+            if reason is None:
+                changed += 1
+            else:
+                failed.append((run.pk, reason))
+    words = [done % {"count": changed}]
     if finished:
         said = ngettext(
             "%(count)d run was left as it is, since it is finished.",
@@ -85,13 +85,8 @@ def _finish(
         )
         named = format_html_join(" ", "{}: {}", failed[:MAX_NAMED])
         words.append(format_html("{} {}", said % {"count": len(failed)}, named))
-    return changed, words
-
-
-def _unfinished(runs: Any) -> Iterator[Run]:
-    """Yield the unfinished runs, as they are when their batch is read."""
-    for ids in id_batches(runs.unfinished(), BATCH_SIZE):
-        yield from Run.objects.using(runs.db).unfinished().filter(pk__in=ids).order_by("pk")
+    level = messages.SUCCESS if changed and len(words) == 1 else messages.WARNING
+    modeladmin.message_user(request, format_html_join(" ", "{}", zip(words)), level)
 
 
 def _transition(
@@ -100,15 +95,11 @@ def _transition(
     """Change the status of a run and log it, or return the reason why it cannot change."""
     if not modeladmin.has_change_permission(request, run):
         return _("You do not have permission to change it.")
-    using, old_status = run._state.db or "default", run.status
-
-    def attempt() -> None:
-        with transaction.atomic(using=using):
-            run.transition_to(status)
-            modeladmin.log_change(request, run, f"{old_status} → {status}")
-
     try:
-        retry(attempt, using)
+        retry(
+            lambda: change_status(modeladmin, request, run, status),
+            router.db_for_write(Run, instance=run),
+        )
     except InvalidTransition as exc:
         if exc.status is None:
             return _("The run is deleted.")
@@ -117,13 +108,3 @@ def _transition(
     except ValidationError as exc:
         return " ".join(with_labels(exc).messages)
     return None
-
-
-def _report(
-    modeladmin: admin.ModelAdmin, request: HttpRequest, done: str, count: int, words: list[str]
-) -> None:
-    """Say in one message what was done, and what was not."""
-    level = messages.SUCCESS if count and not words else messages.WARNING
-    modeladmin.message_user(
-        request, format_html_join(" ", "{}", ((each,) for each in (done, *words))), level
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,12 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext_lazy
 
+from actor_runs.admin.display import render_page
 from actor_runs.admin.selection import id_batches, select_runs
 from actor_runs.db.errors import bisect, is_foreign_key_violation, retry
 from actor_runs.logs import log_deletion
@@ -60,10 +60,6 @@ class DeletionSummary:
     @property
     def unfinished(self) -> int:
         return self.selected - self.finished
-
-    def protect(self, reasons: list[str]) -> None:
-        self.protected += 1
-        self.reasons = [*self.reasons, *reasons][:MAX_NAMED]
 
 
 class BulkDeletion:
@@ -111,32 +107,26 @@ class BulkDeletion:
             for ids in self._deletable():
                 summary.deleted += len(ids)
                 named = [*named, *ids][:MAX_NAMED]
-        opts = self.modeladmin.opts
         context = {
-            **self.modeladmin.admin_site.each_context(self.request),
             "title": _("Delete multiple objects"),
-            "subtitle": None,
-            "opts": opts,
-            "media": self.modeladmin.media,
             "summary": summary,
             "named": named,
             "unnamed": summary.deleted - len(named),
             "cascaded": {
                 name: count
                 for name, count in summary.cascaded.items()
-                if name != opts.verbose_name_plural
+                if name != self.modeladmin.opts.verbose_name_plural
             },
             "until": self.until,
             "action_checkbox_name": ACTION_CHECKBOX_NAME,
             "chosen": self.request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": self.request.POST.get("select_across", "0"),
         }
-        self.request.current_app = self.modeladmin.admin_site.name
         template = (
             self.modeladmin.delete_selected_confirmation_template
             or "admin/actor_runs/run/delete_selected_confirmation.html"
         )
-        return TemplateResponse(self.request, template, context)
+        return render_page(self.modeladmin, self.request, template, context)
 
     @property
     def _all_can_go(self) -> bool:
@@ -180,7 +170,8 @@ class BulkDeletion:
 
     def _protect(self, _run: Any) -> None:
         """Count a run that cannot go, for the reasons that were found last."""
-        self.summary.protect(self._reasons)
+        self.summary.protected += 1
+        self.summary.reasons = [*self.summary.reasons, *self._reasons][:MAX_NAMED]
 
     def _delete(self, ids: list[str]) -> bool:
         """Delete and log these runs, if they finished by then; return False if one must stay."""
@@ -212,34 +203,37 @@ class BulkDeletion:
     def _report(self) -> None:
         """Say what became of the selection."""
         summary = self.summary
-        words = ngettext(
-            "%(count)d run was deleted.", "%(count)d runs were deleted.", summary.deleted
+        self._say(
+            ngettext_lazy("%(count)d run was deleted.", "%(count)d runs were deleted.", "count"),
+            summary.deleted,
+            level=messages.SUCCESS if summary.deleted else messages.WARNING,
         )
-        level = messages.SUCCESS if summary.deleted else messages.WARNING
-        self.modeladmin.message_user(self.request, words % {"count": summary.deleted}, level)
         if summary.unfinished:
-            words = ngettext(
+            words = ngettext_lazy(
                 "%(count)d run was kept, since it is not finished.",
                 "%(count)d runs were kept, since they are not finished.",
-                summary.unfinished,
+                "count",
             )
-            self._warn(words % {"count": summary.unfinished})
+            self._say(words, summary.unfinished)
         if summary.protected:
-            words = ngettext(
+            words = ngettext_lazy(
                 "%(count)d run was kept, since other records depend on it.",
                 "%(count)d runs were kept, since other records depend on them.",
-                summary.protected,
+                "count",
             )
-            self._warn(words % {"count": summary.protected}, summary.reasons)
-        if forbidden := summary.forbidden:
-            words = ngettext(
+            self._say(words, summary.protected, summary.reasons)
+        if summary.forbidden:
+            words = ngettext_lazy(
                 "%(count)d run was kept, since you do not have permission to delete it:",
                 "%(count)d runs were kept, since you do not have permission to delete them:",
-                len(forbidden),
+                "count",
             )
-            self._warn(words % {"count": len(forbidden)}, forbidden[:MAX_NAMED])
+            self._say(words, len(summary.forbidden), summary.forbidden[:MAX_NAMED])
 
-    def _warn(self, words: str, names: list[str] | None = None) -> None:
-        if names is not None:
-            words = format_html("{} {}", words, format_html_join(", ", "{}", zip(names)))
-        self.modeladmin.message_user(self.request, words, messages.WARNING)
+    def _say(
+        self, words: Any, count: int, names: Sequence[str] = (), level: int = messages.WARNING
+    ) -> None:
+        text = words % {"count": count}
+        if names:
+            text = format_html("{} {}", text, format_html_join(", ", "{}", zip(names)))
+        self.modeladmin.message_user(self.request, text, level)

@@ -1,4 +1,4 @@
-"""How the admin shows the values of a run."""
+"""How the admin shows pages of its own, and the values of a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
@@ -24,6 +26,20 @@ MAX_REASON = 1000  # characters of a status message in the list
 NOT_SUCCEEDED = (RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.ABORTED)
 MIN_USD = 0.0001  # the smallest amount that is shown as a number
 LARGE_USD = 100
+
+
+def render_page(
+    modeladmin: Any, request: HttpRequest, template: Any, context: dict[str, Any]
+) -> TemplateResponse:
+    """Return a page of the admin, with what every page needs beside this context."""
+    request.current_app = modeladmin.admin_site.name
+    common = {
+        **modeladmin.admin_site.each_context(request),
+        "subtitle": None,
+        "opts": modeladmin.opts,
+        "media": modeladmin.media,
+    }
+    return TemplateResponse(request, template, common | context)
 
 
 def format_badge(status: str) -> str:

@@ -10,12 +10,16 @@ from typing import Any, NamedTuple
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from actor_runs.admin.display import format_date_and_time, format_duration, format_usd
+from actor_runs.admin.display import (
+    format_date_and_time,
+    format_duration,
+    format_usd,
+    render_page,
+)
 from actor_runs.admin.filters import StatusFilter
 from actor_runs.admin.forms import RangeForm
 from actor_runs.admin.owners import format_owner
@@ -71,14 +75,8 @@ def overview_page(
     overview = overview or runs.overview()
     if not form.errors:
         form = RangeForm(initial={"since": overview.since, "until": overview.until})
-    opts = modeladmin.opts
-    request.current_app = modeladmin.admin_site.name
     context = {
-        **modeladmin.admin_site.each_context(request),
         "title": _("Overview"),
-        "subtitle": None,
-        "opts": opts,
-        "media": modeladmin.media,
         "form": form,
         "overview": overview,
         "ranges": list(_ranges(overview)),
@@ -96,8 +94,10 @@ def overview_page(
         "read": grouped(MAX_READ),
         **(extra_context or {}),
     }
+    opts = modeladmin.opts
     names = [f"admin/{opts.app_label}/{opts.model_name}/overview.html"]
-    return TemplateResponse(request, [*names, "admin/actor_runs/run/overview.html"], context)
+    names.append("admin/actor_runs/run/overview.html")
+    return render_page(modeladmin, request, names, context)
 
 
 def grouped(number: int, is_estimate: bool = False) -> str:

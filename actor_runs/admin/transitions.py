@@ -9,12 +9,11 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from actor_runs.admin.display import format_exact_time
+from actor_runs.admin.display import format_exact_time, render_page
 from actor_runs.admin.forms import with_labels
 from actor_runs.enums import FINISHED, TRANSITIONS, RunStatus
 from actor_runs.exceptions import InvalidTransition
@@ -61,17 +60,15 @@ def transition(modeladmin: RunAdmin, request: HttpRequest, object_id: str) -> Ht
         return _redirect_with_error(modeladmin, request, None, _("The run is deleted."))
     if request.POST.get("version") != format_version(run):
         return _redirect_with_error(modeladmin, request, run, _changed_meanwhile(run.status))
-    old_status, new_status = run.status, request.POST.get("status", "")
-    label = dict(transition_labels(old_status)).get(new_status)
+    new_status = request.POST.get("status", "")
+    label = dict(transition_labels(run.status)).get(new_status)
     if label is None:
         words = _("This transition is not possible now.")
         return _redirect_with_error(modeladmin, request, run, words)
     if run.is_finished and "confirmed" not in request.POST:
         return _ask(modeladmin, request, run, new_status, label)
     try:
-        with transaction.atomic(using=router.db_for_write(Run, instance=run)):
-            run.transition_to(new_status)
-            modeladmin.log_change(request, run, f"{old_status} → {new_status}")
+        change_status(modeladmin, request, run, new_status)
     except InvalidTransition as exc:
         if exc.status is None:
             return _redirect_with_error(modeladmin, request, None, _("The run is deleted."))
@@ -84,6 +81,14 @@ def transition(modeladmin: RunAdmin, request: HttpRequest, object_id: str) -> Ht
     return HttpResponseRedirect(modeladmin.get_page_url("change", run.pk))
 
 
+def change_status(modeladmin: Any, request: HttpRequest, run: Run, status: str) -> None:
+    """Change the status of a run, and log it in the admin, in one transaction."""
+    message = f"{run.status} → {status}"
+    with transaction.atomic(using=router.db_for_write(Run, instance=run)):
+        run.transition_to(status)
+        modeladmin.log_change(request, run, message)
+
+
 def _ask(
     modeladmin: RunAdmin, request: HttpRequest, run: Run, new_status: str, label: str
 ) -> HttpResponse:
@@ -92,19 +97,14 @@ def _ask(
     if run.exit_code is not None:
         lost.append((capfirst(_("exit code")), str(run.exit_code)))
     context = {
-        **modeladmin.admin_site.each_context(request),
         "title": label,
-        "subtitle": None,
-        "opts": modeladmin.opts,
-        "media": modeladmin.media,
         "original": run,
         "lost": lost,
         "status": new_status,
         "version": format_version(run),
     }
-    request.current_app = modeladmin.admin_site.name
     template = "admin/actor_runs/run/transition_confirmation.html"
-    return TemplateResponse(request, template, context)
+    return render_page(modeladmin, request, template, context)
 
 
 def _changed_meanwhile(status: str) -> str:
