@@ -62,21 +62,17 @@ class ChangelistForm(forms.ModelForm):
         remember_values(self.instance)
 
 
+def day_field(label: Any) -> forms.DateField:
+    """Return a field for a day, which browsers show as a calendar."""
+    widget = forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    return forms.DateField(label=label, required=False, input_formats=["%Y-%m-%d"], widget=widget)
+
+
 class RangeForm(forms.Form):
     """The first and the last day."""
 
-    since = forms.DateField(
-        label=gettext_lazy("From"),
-        required=False,
-        input_formats=["%Y-%m-%d"],
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-    )
-    until = forms.DateField(
-        label=gettext_lazy("To"),
-        required=False,
-        input_formats=["%Y-%m-%d"],
-        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
-    )
+    since = day_field(gettext_lazy("From"))
+    until = day_field(gettext_lazy("To"))
 
     def clean(self) -> Any:
         since, until = (self.cleaned_data.get(name) for name in ("since", "until"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.admin.utils import flatten_fieldsets
+from django.db.models import JSONField
 from django.utils.translation import gettext as _
 
 from actor_runs.admin.display import json_display
@@ -13,59 +14,28 @@ from actor_runs.models import Run
 OWNER = ("user", "organization")
 BUILD = ("build_id", "build_number", "git_branch_name")
 STORAGE_IDS = ("default_dataset_id", "default_key_value_store_id", "default_request_queue_id")
-META, OPTIONS, STATS, USAGE, USAGE_USD, EVENTS, PRICING, METAMORPHS, STORAGES = map(
-    json_display,
-    (
-        "meta",
-        "options",
-        "stats",
-        "usage",
-        "usage_usd",
-        "charged_event_counts",
-        "pricing_info",
-        "metamorphs",
-        "storage_ids",
-    ),
-)
+# The JSON fields over several lines.
+JSON = {
+    field.name: json_display(field.name)
+    for field in Run._meta.concrete_fields
+    if isinstance(field, JSONField)
+}
 
 # Written by the host's code and by imports.
 READONLY = [
-    "id",
-    "started_at",
-    "exit_code",
-    "status_message",
-    "is_status_message_terminal",
+    *("id", "started_at", "exit_code", "status_message", "is_status_message_terminal"),
     *STORAGE_IDS,
-    "storage_ids",
-    "container_url",
-    "is_container_server_ready",
-    "meta",
-    "options",
-    "stats",
-    "usage",
-    "usage_usd",
-    "usage_total_usd",
-    "charged_event_counts",
-    "pricing_info",
-    "platform_usage_billing_model",
-    "metamorphs",
+    *("container_url", "is_container_server_ready"),
+    *JSON,
+    *("usage_total_usd", "platform_usage_billing_model"),
 ]
 # What transitions alone change, and the key.
 ALWAYS_READONLY = ["id", "status", "finished_at"]
-# Methods of RunAdmin, and the JSON fields over several lines.
+# Methods of RunAdmin, and the JSON fields.
 DISPLAYS: list[Any] = [
-    "run_id",
-    "outcome",
-    "badge",
-    "owner",
-    "actor",
-    "started",
-    "api",
-    "exact_start",
-    "exact_end",
-    "duration",
-    "cost",
-    *(META, OPTIONS, STATS, USAGE, USAGE_USD, EVENTS, PRICING, METAMORPHS, STORAGES),
+    *("run_id", "outcome", "badge", "owner", "actor", "started", "api", "exact_start"),
+    *("exact_end", "duration", "cost"),
+    *JSON.values(),
 ]
 
 
@@ -97,13 +67,13 @@ def _layout(run: Run | None, owner: Any) -> list[tuple[Any, dict[str, Any]]]:
     outcome = [
         ("badge", "exit_code"),
         ("status_message", "is_status_message_terminal"),
-        ("usage_total_usd", EVENTS),
-        USAGE_USD,
+        ("usage_total_usd", JSON["charged_event_counts"]),
+        JSON["usage_usd"],
     ]
     details = [
-        (OPTIONS, META),
-        (STATS, USAGE),
-        (PRICING, METAMORPHS),
+        (JSON["options"], JSON["meta"]),
+        (JSON["stats"], JSON["usage"]),
+        (JSON["pricing_info"], JSON["metamorphs"]),
         ("container_url", "is_container_server_ready", "platform_usage_billing_model"),
     ]
     return [
@@ -111,7 +81,7 @@ def _layout(run: Run | None, owner: Any) -> list[tuple[Any, dict[str, Any]]]:
         (_("Owner and access"), {"fields": [owner, "general_access"]}),
         (_("Times"), {"fields": [("exact_start", "exact_end", "duration")]}),
         (_("Outcome"), {"fields": outcome}),
-        (_("Storages"), {"fields": [STORAGE_IDS, STORAGES], "classes": ["collapse"]}),
+        (_("Storages"), {"fields": [STORAGE_IDS, JSON["storage_ids"]], "classes": ["collapse"]}),
         (_("Details"), {"fields": details, "classes": ["collapse"]}),
     ]
 

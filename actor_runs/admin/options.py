@@ -75,11 +75,7 @@ class RunAdmin(admin.ModelAdmin):
     ordering = ["-started_at", "-id"]
     list_display = ["run_id", "outcome", "owner", "actor", "started", "duration", "cost"]
     list_filter = [
-        StatusFilter,
-        ActorFilter,
-        RangeFilter,
-        StartedFilter,
-        OwnerFilter,
+        *(StatusFilter, ActorFilter, RangeFilter, StartedFilter, OwnerFilter),
         GeneralAccessFilter,
     ]
     list_select_related = ["user", "organization"]
@@ -91,13 +87,7 @@ class RunAdmin(admin.ModelAdmin):
         "A run ID, an Actor ID, or a part of a username or of an organization's name."
     )
     raw_id_fields = ["user", "organization"]
-    actions = [
-        abort_selected,
-        time_out_selected,
-        export_csv,
-        export_jsonl,
-        delete_selected,
-    ]
+    actions = [abort_selected, time_out_selected, export_csv, export_jsonl, delete_selected]
     readonly_fields = READONLY
 
     class Media:
@@ -365,18 +355,14 @@ class RunAdmin(admin.ModelAdmin):
     # Transitions
 
     def get_urls(self) -> Any:
-        transition = path(
-            "<path:object_id>/transition/",
-            self.admin_site.admin_view(self.transition_view),
-            name=f"{self.opts.app_label}_{self.opts.model_name}_transition",
-        )
-        overview = path(
-            "overview/",
-            self.admin_site.admin_view(self.overview_view),
-            name=f"{self.opts.app_label}_{self.opts.model_name}_overview",
-        )
-        # The last of Django's takes every path.
-        return [transition, overview, *super().get_urls()]
+        transition = self.admin_site.admin_view(self.transition_view)
+        overview = self.admin_site.admin_view(self.overview_view)
+        model = f"{self.opts.app_label}_{self.opts.model_name}"
+        return [
+            path("<path:object_id>/transition/", transition, name=f"{model}_transition"),
+            path("overview/", overview, name=f"{model}_overview"),
+            *super().get_urls(),  # the last of these takes every path
+        ]
 
     @method_decorator(require_safe)
     def overview_view(
