@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -30,6 +29,7 @@ from actor_runs.filters import RunFilter
 from actor_runs.generics import EnvelopeView
 from actor_runs.logs import log_deletion
 from actor_runs.models import Run
+from actor_runs.overrides import is_inherited
 from actor_runs.pagination import RunPagination
 from actor_runs.parameters import QueryParameters, check_run_id, lookup_value
 from actor_runs.permissions import RunPermission
@@ -70,17 +70,15 @@ class RunViewSet(EnvelopeView, GenericViewSet):
     filter_backends = [RunFilter]
     pagination_class = RunPagination
     serializer_class = RunSerializer
-    # What RunPagination reads of the runs of a page, as tuples; nothing: the runs themselves.
-    columns: Sequence[str] = ()
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return a page of the caller's runs: own, and of own organizations."""
-        runs = self._runs()
-        runs = runs.owned_by(request.user)
+        runs = self._runs().owned_by(request.user)
+        paginator: Any = self.paginator
         if self._reads_columns:
-            self.columns = RunShortSerializer.columns
+            paginator.columns = RunShortSerializer.columns
         # RunPagination sorts by itself, and pages what owned_by() has returned by faster means.
-        if not isinstance(self.paginator, RunPagination) and not runs.ordered:
+        if not isinstance(paginator, RunPagination) and not runs.ordered:
             runs = runs.order_by("started_at", "id")
         page = self.paginate_queryset(runs)
         serializer = self._serializer(runs if page is None else page, is_owner=True, many=True)
@@ -212,7 +210,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
     @cached_property
     def _only_owner_counts(self) -> bool:
         """Whether the app's own permission is the only one, and nobody else looks at the run."""
-        return self._has_own(*RUN_METHODS) and (
+        return is_inherited(type(self), RunViewSet, *RUN_METHODS) and (
             [type(each) for each in self.get_permissions()] == [RunPermission]
         )
 
@@ -222,12 +220,8 @@ class RunViewSet(EnvelopeView, GenericViewSet):
         return (
             self.get_serializer_class() is RunShortSerializer
             and self.pagination_class is RunPagination
-            and self._has_own("get_serializer", "paginate_queryset")
+            and is_inherited(type(self), RunViewSet, "get_serializer", "paginate_queryset")
         )
-
-    def _has_own(self, *names: str) -> bool:
-        """Return whether no subclass overrides these methods."""
-        return all(getattr(type(self), name) is getattr(RunViewSet, name) for name in names)
 
     def _is_owner(self, run: Run) -> bool:
         """Return whether the caller, who may read ``run``, owns it."""

@@ -24,6 +24,7 @@ from actor_runs.admin.selection import id_batches, select_runs
 from actor_runs.db.errors import bisect, is_foreign_key_violation, retry
 from actor_runs.logs import log_deletion
 from actor_runs.models import Run
+from actor_runs.overrides import is_inherited
 from actor_runs.querysets import RunQuerySet
 
 BATCH_SIZE = 500  # runs in one transaction
@@ -131,10 +132,9 @@ class BulkDeletion:
     @property
     def _all_can_go(self) -> bool:
         """Whether neither dependent rows nor a subclass of the admin can keep one of the runs."""
-        admin_class = type(self.modeladmin)
-        return self.finished.can_be_deleted_at_once and all(
-            getattr(admin_class, name) is getattr(admin.ModelAdmin, name)
-            for name in ("has_delete_permission", "get_deleted_objects")
+        names = ("has_delete_permission", "get_deleted_objects")
+        return self.finished.can_be_deleted_at_once and is_inherited(
+            type(self.modeladmin), admin.ModelAdmin, *names
         )
 
     def _deletable(self) -> Iterator[list[str]]:

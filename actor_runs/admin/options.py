@@ -51,6 +51,7 @@ from actor_runs.db.transactions import outside_atomic_requests
 from actor_runs.exceptions import RunNotFinished
 from actor_runs.logs import log_deletion
 from actor_runs.models import Run, RunStatus
+from actor_runs.overrides import is_inherited
 
 
 def refuse_nul(request: HttpRequest) -> None:
@@ -132,7 +133,7 @@ class RunAdmin(admin.ModelAdmin):
     @property
     def _shows_owner(self) -> bool:
         """Whether no subclass shows the owner in a way of its own."""
-        return type(self).owner is RunAdmin.owner
+        return is_inherited(type(self), RunAdmin, "owner")
 
     def _format_owner(self, request: HttpRequest, run: Run) -> str:
         """Return the owner, as a link if the viewer may see the owner's page."""
@@ -230,12 +231,12 @@ class RunAdmin(admin.ModelAdmin):
     def shows_same_fields(self) -> bool:
         """Whether the page of each run shows the same fields: no override decides by the run."""
         names = ("get_fieldsets", "get_fields", "get_exclude", "get_form", "get_readonly_fields")
-        return all(getattr(type(self), name) is getattr(RunAdmin, name) for name in names)
+        return is_inherited(type(self), RunAdmin, *names)
 
     def get_fieldsets(self, request: HttpRequest, obj: Run | None = None) -> Any:
         """Return the fieldsets or fields of a subclass; else the app's, of what the form has."""
-        has_own_fields = type(self).get_fields is not admin.ModelAdmin.get_fields
-        if self.fieldsets or self.fields or has_own_fields:
+        has_fields = self.fieldsets or self.fields
+        if has_fields or not is_inherited(type(self), admin.ModelAdmin, "get_fields"):
             return super().get_fieldsets(request, obj)
         return get_fieldsets(
             obj,
