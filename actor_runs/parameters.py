@@ -21,6 +21,7 @@ INTEGER_RULE = "must be a whole number, 0 or more."
 INTEGER = re.compile(r"[0-9]+", re.ASCII)
 SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 FLAGS = {"1": True, "true": True, "0": False, "false": False}
+FLAG = re.compile("|".join(FLAGS))
 # A space stands where a client forgot to escape a +.
 TIME = re.compile(
     r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
@@ -101,12 +102,8 @@ class QueryParameters:
 
     def boolean(self, name: str) -> bool | None:
         """Return what ``1``, ``true``, ``0`` or ``false`` says."""
-        value = self._last.get(name)
-        if not value:
-            return None
-        if value not in FLAGS:
-            raise InvalidInput(f"{name} must be 1, true, 0 or false.")
-        return FLAGS[value]
+        match = self._match(name, FLAG, "must be 1, true, 0 or false.")
+        return None if match is None else FLAGS[match[0]]
 
     def statuses(self, name: str) -> list[str] | None:
         """Return one status or several, which commas separate."""

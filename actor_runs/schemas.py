@@ -26,19 +26,7 @@ from django.utils.translation import gettext as _
 
 Schema = dict[str, Any]
 
-ORIGINS = (
-    "DEVELOPMENT",
-    "WEB",
-    "API",
-    "SCHEDULER",
-    "TEST",
-    "WEBHOOK",
-    "ACTOR",
-    "CLI",
-    "CI",
-    "STANDBY",
-    "MCP",
-)
+ORIGINS = "DEVELOPMENT WEB API SCHEDULER TEST WEBHOOK ACTOR CLI CI STANDBY MCP".split()
 
 # PostgreSQL keeps neither NUL nor half a surrogate pair, and UTF-8 cannot carry the second.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -319,43 +307,22 @@ def pricing(value: Any, name: str) -> Any:
     return PRICING_MODELS[model](value, name)
 
 
-USAGE_AMOUNTS = (
-    "ACTOR_COMPUTE_UNITS",
-    "DATA_TRANSFER_INTERNAL_GBYTES",
-    "DATA_TRANSFER_EXTERNAL_GBYTES",
+USAGE_AMOUNTS = [
+    *("ACTOR_COMPUTE_UNITS", "DATA_TRANSFER_INTERNAL_GBYTES", "DATA_TRANSFER_EXTERNAL_GBYTES"),
     "PROXY_RESIDENTIAL_TRANSFER_GBYTES",
-)
-USAGE_COUNTS = (
-    "DATASET_READS",
-    "DATASET_WRITES",
-    "KEY_VALUE_STORE_READS",
-    "KEY_VALUE_STORE_WRITES",
-    "KEY_VALUE_STORE_LISTS",
-    "REQUEST_QUEUE_READS",
-    "REQUEST_QUEUE_WRITES",
-    "PROXY_SERPS",
-)
-STATS_COUNTS = (
-    "inputBodyLen",
-    "migrationCount",
-    "rebootCount",
-    "restartCount",
-    "resurrectCount",
-    "memMaxBytes",
-    "memCurrentBytes",
-    "netRxBytes",
-    "netTxBytes",
-    "durationMillis",
-    "metamorph",
-)
-STATS_AMOUNTS = (
-    "memAvgBytes",
-    "cpuAvgUsage",
-    "cpuMaxUsage",
-    "cpuCurrentUsage",
-    "runTimeSecs",
+]
+USAGE_COUNTS = [
+    *("DATASET_READS", "DATASET_WRITES", "KEY_VALUE_STORE_READS", "KEY_VALUE_STORE_WRITES"),
+    *("KEY_VALUE_STORE_LISTS", "REQUEST_QUEUE_READS", "REQUEST_QUEUE_WRITES", "PROXY_SERPS"),
+]
+STATS_COUNTS = [
+    *("inputBodyLen", "migrationCount", "rebootCount", "restartCount", "resurrectCount"),
+    *("memMaxBytes", "memCurrentBytes", "netRxBytes", "netTxBytes", "durationMillis", "metamorph"),
+]
+STATS_AMOUNTS = [
+    *("memAvgBytes", "cpuAvgUsage", "cpuMaxUsage", "cpuCurrentUsage", "runTimeSecs"),
     "computeUnits",
-)
+]
 
 FIELD_CHECKS: dict[str, Check] = {
     "build_number": build_number,

@@ -199,15 +199,13 @@ class _Import:
                 else:
                     outcomes["unchanged"] += 1
             if not self.dry_run:
-                self._create(created)
+                new = [created[pk] for pk in sorted(created)]
+                Run.objects.using(self.using).bulk_create(new)
                 self._update(changed, changed_fields)
                 for pk, run in changed.items():
                     if run.status != old_statuses[pk]:
                         announce_status_change(run, old_statuses[pk], self.using)
         return outcomes, refused
-
-    def _create(self, runs: dict[str, Run]) -> None:
-        Run.objects.using(self.using).bulk_create([runs[pk] for pk in sorted(runs)])
 
     def _update(self, runs: dict[str, Run], fields: set[str]) -> None:
         """Update rows that are held locked. An upsert, many times faster than bulk_update."""

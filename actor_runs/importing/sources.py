@@ -10,7 +10,7 @@ import datetime
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
@@ -155,15 +155,13 @@ def _is_broken_first_line(lines: list[tuple[int, Any]]) -> bool:
     )
 
 
-def _document(lines: Iterable[tuple[int, Any]], stream: BinaryIO) -> bytes | ValidationError:
+def _document(lines: list[tuple[int, Any]], stream: BinaryIO) -> bytes | ValidationError:
     """Return the document that begins with ``lines``, which are read already."""
     document = b""
-    first = 0
     for number, line in lines:
         if isinstance(line, ValidationError):
             return line
-        first = first or number
-        blank_lines = number - first - document.count(b"\n")
+        blank_lines = number - lines[0][0] - document.count(b"\n")
         document += b"\n" * blank_lines + line
     try:
         return document + stream.read(max(MAX_BYTES + 1 - len(document), 0))

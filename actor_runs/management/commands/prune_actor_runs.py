@@ -58,14 +58,10 @@ class Command(RunsCommand):
         if self.may_show_bar and (total := due_for_deletion(runs, **ages).count()):
             self.show_bar(total)
         self.verb = "Would delete" if options["dry_run"] else "Deleted"
-        result = runs.prune(
-            **ages,
-            keep_last=options["keep_last"],
-            batch_size=options["batch_size"],
-            max_runtime=options["max_runtime"],
-            dry_run=options["dry_run"],
-            on_batch=self.on_batch,
-        )
+        given = {
+            name: options[name] for name in ("keep_last", "batch_size", "max_runtime", "dry_run")
+        }
+        result = runs.prune(**ages, **given, on_batch=self.on_batch)
         line = self.summary(result)
         if result.protected:
             verb, them = ("stays", "it") if result.protected == 1 else ("stay", "them")
