@@ -358,17 +358,12 @@ class Run(models.Model):
 
     def _written_fields(self, update_fields: Iterable[str] | None) -> set[str]:
         """Return the names of the fields that ``save(update_fields=...)`` writes."""
-        deferred = self.get_deferred_fields()
-        names = None if update_fields is None else set(update_fields)
-        return {
-            field.name
-            for field in self._meta.concrete_fields
-            if (
-                field.attname not in deferred
-                if names is None
-                else names & {field.name, field.attname}
-            )
-        }
+        fields = self._meta.concrete_fields
+        if update_fields is None:
+            deferred = self.get_deferred_fields()
+            return {field.name for field in fields if field.attname not in deferred}
+        names = set(update_fields)
+        return {field.name for field in fields if names & {field.name, field.attname}}
 
     def validate(self, names: Iterable[str] | None = None) -> None:
         """Check what ``save()`` checks: of these fields, of all by default.

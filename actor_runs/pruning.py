@@ -58,11 +58,10 @@ class PruneResult:
 
     def add(self, deleted: int, batch: list[Any]) -> None:
         """Count ``deleted`` runs of a batch."""
-        if deleted:
-            self.deleted += deleted
-            ends = [run.finished_at for run in batch]
-            self.oldest = min(self.oldest or ends[0], *ends)
-            self.newest = max(self.newest or ends[0], *ends)
+        self.deleted += deleted
+        ends = [run.finished_at for run in batch]
+        self.oldest = min(self.oldest or ends[0], *ends)
+        self.newest = max(self.newest or ends[0], *ends)
 
 
 def prune(
@@ -230,8 +229,9 @@ def _delete(
                 raise
             reason = "protected"
             return False
-        result.add(deleted[0], part)
-        _log(deleted[0], part)
+        if deleted[0]:
+            result.add(deleted[0], part)
+            _log(deleted[0], part)
         _let_others_write(due.db, time.monotonic() - started)
         return True
 
@@ -263,8 +263,6 @@ def _let_others_write(using: str, seconds: float) -> None:
 
 
 def _log(deleted: int, batch: list[Any]) -> None:
-    if not deleted:
-        return
     ends = [run.finished_at for run in batch]
     oldest, newest = format_time(min(ends)), format_time(max(ends))
     logger.info(

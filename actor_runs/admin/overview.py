@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -203,29 +203,28 @@ def _figures_of_day(day: Day) -> tuple[datetime.date, str, list[str], str]:
 
 
 def _runs_chart(days: list[Day]) -> Chart:
-    def title(day: Day, counts: dict[str, Any]) -> str:
+    counts = list(map(_counts, days))
+    titles = []
+    for day, each in zip(days, counts, strict=True):
         words = [
-            f"{label}: {grouped(counts[series], day.is_estimate)}"
+            f"{label}: {grouped(each[series], day.is_estimate)}"
             for series, label in _series()
-            if counts[series]
+            if each[series]
         ]
-        return ", ".join(words) or grouped(0)
-
-    return _chart(days, list(map(_counts, days)), 1, title, grouped)
+        titles.append(", ".join(words) or grouped(0))
+    return _chart(days, titles, counts, 1, grouped)
 
 
 def _cost_chart(days: list[Day]) -> Chart:
-    def title(day: Day, values: dict[str, Any]) -> str:
-        return usd(day.cost, day.is_estimate)
-
-    return _chart(days, [{"cost": day.cost} for day in days], 0.01, title, usd)
+    titles = [usd(day.cost, day.is_estimate) for day in days]
+    return _chart(days, titles, [{"cost": day.cost} for day in days], 0.01, usd)
 
 
 def _chart(
     days: list[Day],
-    values: list[dict[str, Any]],
+    titles: list[str],
+    values: Sequence[dict[str, Any]],
     unit: float,
-    title: Callable[[Day, dict[str, Any]], str],
     words: Callable[[Any], str],
 ) -> Chart:
     """Return a chart with a bar for each day, whose parts are the values of its series.
@@ -237,7 +236,7 @@ def _chart(
     step = (WIDTH - LEFT) / len(days)
     width = min(step * 0.8, MAX_WIDTH)
     bars, labels = [], []
-    for index, (day, each) in enumerate(zip(days, values, strict=True)):
+    for index, (day, title, each) in enumerate(zip(days, titles, values, strict=True)):
         x, y = LEFT + index * step + (step - width) / 2, base
         segments = []
         for series, value in each.items():
@@ -246,7 +245,7 @@ def _chart(
                 segments.append(
                     Segment(series, *(round(n, 2) for n in (x, y, width, value * scale)))
                 )
-        bars.append((f"{date_format(day.date)}: {title(day, each)}", segments))
+        bars.append((f"{date_format(day.date)}: {title}", segments))
         if index % -(-len(days) // LABELLED) == 0:
             labels.append((round(x + width / 2, 2), date_format(day.date, "MONTH_DAY_FORMAT")))
     lines = [(round(base - value * scale, 2), words(value)) for value in (0, top / 2, top)]
