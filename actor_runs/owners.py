@@ -12,6 +12,7 @@ from django.db.models import ProtectedError
 from django.db.models.deletion import Collector
 
 from actor_runs.conf import conf
+from actor_runs.enums import FINISHED, UNFINISHED
 
 if TYPE_CHECKING:
     from actor_runs.models import Run
@@ -58,13 +59,17 @@ def delete_finished_runs(
     for an early answer, and once more under a lock in ``RunQuerySet._raw_delete``.
     """
     runs = sub_objs.defer(None)
-    protecting = runs if conf.on_owner_delete == "PROTECT" else runs.unfinished()
-    raise_if_protected(protecting)
-    if type(collector) is not Collector:
+    unfinished = runs.filter(status__in=UNFINISHED)
+    raise_if_protected(runs if conf.on_owner_delete == "PROTECT" else unfinished)
+    source = {"source": field.remote_field.model, "source_attr": field.name}
+    if not hasattr(runs, "delete_finished"):
+        # The querysets of a migration's historical models are Django's own. A run that goes on
+        # meanwhile stays, and so the database keeps its owner.
+        collector.collect(runs.filter(status__in=FINISHED), **source, fail_on_restricted=False)
+        return
+    if hasattr(collector, "nested"):
         # The admin's collector, which shows what it collects and deletes nothing.
-        collector.collect(
-            runs, source=field.remote_field.model, source_attr=field.name, nullable=field.null
-        )
+        collector.collect(runs, **source, nullable=field.null)
     elif not runs.can_be_deleted_at_once:
         # Raises ProtectedError before the transaction begins, so that a host that catches it can
         # go on with a transaction of its own.

@@ -90,8 +90,9 @@ class RunQuerySet(models.QuerySet["Run"]):
     def owned_by(self, user: Any) -> Self:
         """Return only the runs of ``user`` and of the organizations that ``user`` is in now.
 
-        Reads those organizations at once. A user who is anonymous, not saved, or of another
-        model than ``AUTH_USER_MODEL`` owns nothing. Raises TypeError for what is not a user.
+        Reads those organizations at once: asynchronous code calls it by ``sync_to_async``. A user
+        who is anonymous, not saved, or of another model than ``AUTH_USER_MODEL`` owns nothing.
+        Raises TypeError for what is not a user.
         """
         if not hasattr(user, "is_authenticated"):
             raise TypeError(f"owned_by() takes a user, not {user!r}.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from django.db import connections, transaction
 from django.dispatch import Signal
+
+from actor_runs.db.transactions import on_commit
 
 if TYPE_CHECKING:
     from actor_runs.models import Run
@@ -35,8 +35,4 @@ def announce_status_change(run: Run, old_status: str, using: str) -> None:
         old_status=old_status,
         new_status=run.status,
     )
-    connection = connections[using]
-    is_manual = not connection.in_atomic_block and not connection.get_autocommit()
-    # Without autocommit, Django's on_commit() raises outside of an atomic block.
-    with transaction.atomic(using=using) if is_manual else nullcontext():
-        transaction.on_commit(send, using=using)
+    on_commit(send, using)

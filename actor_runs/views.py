@@ -23,7 +23,11 @@ from rest_framework.viewsets import GenericViewSet
 from actor_runs.authentication import authenticated_user
 from actor_runs.conf import conf
 from actor_runs.db.errors import is_foreign_key_violation
-from actor_runs.db.transactions import lock_only_in_transaction, release_connections
+from actor_runs.db.transactions import (
+    lock_only_in_transaction,
+    on_commit,
+    release_connections,
+)
 from actor_runs.exceptions import OperationNotAllowed
 from actor_runs.filters import RunFilter
 from actor_runs.generics import EnvelopeView
@@ -70,6 +74,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
     filter_backends = [RunFilter]
     pagination_class = RunPagination
     serializer_class = RunSerializer
+    _shows_private = False  # whether serializers show what only the owner may see
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return a page of the caller's runs: own, and of own organizations."""
@@ -125,7 +130,8 @@ class RunViewSet(EnvelopeView, GenericViewSet):
             deleted = runs.delete_checked(instance, check, owner)
         except Run.DoesNotExist:
             raise exceptions.NotFound from None
-        log_deletion(deleted, self.request.user)
+        # A host may have begun a transaction, which can still fail.
+        on_commit(partial(log_deletion, deleted, self.request.user), runs.on_primary().db)
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         response = super().options(request, *args, **kwargs)
@@ -228,7 +234,12 @@ class RunViewSet(EnvelopeView, GenericViewSet):
         # RunPermission has just asked for the membership, and lets nobody else read a closed run.
         return (self._only_owner_counts and not run.is_public) or run.is_owned_by(self.request.user)
 
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "is_owner": self._shows_private}
+
     def _serializer(self, instance: Any, is_owner: bool, **options: Any) -> Any:
+        self._shows_private = is_owner
+        # A host may override get_serializer() with a context of its own, or the context.
         context = {**self.get_serializer_context(), "is_owner": is_owner}
         return self.get_serializer(instance, context=context, **options)
 

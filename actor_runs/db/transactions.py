@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from django.db import connections, models, router, transaction
@@ -50,6 +51,18 @@ def begin_to_write(model: type[models.Model], using: str) -> None:
         key = connection.ops.quote_name(model._meta.pk.attname)
         with connection.cursor() as cursor:
             cursor.execute(f"UPDATE {table} SET {key} = {key} WHERE 1 = 0")
+
+
+def on_commit(work: Callable[[], Any], using: str) -> None:
+    """Call ``work`` once the transaction on ``using`` is committed, now if there is none.
+
+    After ``set_autocommit(False)`` that is when the host sets autocommit back, as Django has it.
+    """
+    connection = connections[using]
+    is_manual = not connection.in_atomic_block and not connection.get_autocommit()
+    # Without autocommit, Django's on_commit() raises outside of an atomic block.
+    with transaction.atomic(using=using) if is_manual else nullcontext():
+        transaction.on_commit(work, using=using)
 
 
 def on_primary(rows: Rows) -> Rows:

@@ -9,8 +9,10 @@ import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, connection, transaction
+from django.db.migrations.loader import MigrationLoader
 from django.db.models import ProtectedError
+from django.db.models.deletion import Collector
 from django.db.models.signals import pre_delete
 
 from actor_runs.models import Run, RunStatus
@@ -146,6 +148,35 @@ def test_each_run_that_goes_with_its_owner_is_logged_once_it_is_gone(
     assert {record.message for record in caplog.records if record.name == "actor_runs"} == {
         f"Run {run.pk} of {run.owner_key} deleted with its owner" for run in runs
     }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_migration_of_a_host_can_delete_owners(owner, make_run):
+    # Its models are historical, with Django's own querysets.
+    state = MigrationLoader(connection).project_state()
+    historical = state.apps.get_model(type(owner)._meta.label).objects.filter(pk=owner.pk)
+    running = make_run(RunStatus.RUNNING)
+    make_run(RunStatus.FAILED)
+    with pytest.raises(ProtectedError):
+        historical.delete()
+    assert Run.objects.count() == 2
+    running.transition_to(RunStatus.SUCCEEDED)
+    historical.delete()
+    assert not Run.objects.exists()
+    assert not exists(owner)
+
+
+def test_signals_are_sent_once_where_a_host_deletes_by_a_collector_of_its_own(
+    owner, make_run, signals
+):
+    class Logging(Collector):
+        """As NetBox has one."""
+
+    run = make_run()
+    collector = Logging(using=DEFAULT_DB_ALIAS)
+    collector.collect([owner])
+    collector.delete()
+    signals.assert_sent_for(run.pk)
 
 
 def test_more_runs_than_fit_in_one_statement_go_with_their_owner(owner, make_run):

@@ -159,7 +159,9 @@ def test_permissions_can_be_combined(api, alice, bob, run, serve):
     assert api.delete(f"/{run.pk}", user=bob).status_code == 204
 
 
-def test_whom_a_hosts_permission_lets_delete_deletes(api, alice, bob, run, serve, caplog):
+def test_whom_a_hosts_permission_lets_delete_deletes(
+    api, alice, bob, run, serve, caplog, django_capture_on_commit_callbacks
+):
     class Own(RunViewSet):
         permission_classes = [Colleagues]
 
@@ -167,7 +169,8 @@ def test_whom_a_hosts_permission_lets_delete_deletes(api, alice, bob, run, serve
     caplog.set_level("INFO", "actor_runs")
     running = Run.objects.create(user=alice, status=RunStatus.RUNNING)
     assert api.delete(f"/{running.pk}", user=bob).status_code == 400
-    assert api.delete(f"/{run.pk}", user=bob).status_code == 204
+    with django_capture_on_commit_callbacks(execute=True):
+        assert api.delete(f"/{run.pk}", user=bob).status_code == 204
     assert not exists(run)
     [record] = [record for record in caplog.records if record.name == "actor_runs"]
     assert record.deleted_by == str(bob.pk)
@@ -427,6 +430,27 @@ def private_run(user: Any) -> Run:
 
 
 PRIVATE = ("98765.25", "usageUsd", "192.0.2.1", "curl")
+
+
+class WithOtherContext(RunViewSet):
+    def get_serializer_context(self):
+        return {"request": self.request}
+
+
+class WithOtherSerializers(RunViewSet):
+    def get_serializer(self, *args, **kwargs):
+        kwargs["context"] = self.get_serializer_context()
+        return self.get_serializer_class()(*args, **kwargs)
+
+
+@pytest.mark.parametrize("view", [WithOtherContext, WithOtherSerializers])
+def test_the_owner_sees_all_of_a_run_whatever_context_a_host_makes(api, alice, bob, serve, view):
+    serve(view)
+    run = private_run(alice)
+    Run.objects.update(general_access=GeneralAccess.ANYONE_WITH_ID_CAN_READ)
+    assert api.get(user=alice).json()["data"]["items"][0]["usageTotalUsd"]
+    assert "usageTotalUsd" in api.get(f"/{run.pk}", user=alice).json()["data"]
+    assert "usageTotalUsd" not in api.get(f"/{run.pk}", user=bob).json()["data"]
 
 
 @pytest.mark.parametrize("serializer", [RunSerializer, RunShortSerializer])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.db import transaction
 from django.urls import include, path, re_path
 from rest_framework import (
     exceptions,
@@ -336,6 +337,21 @@ def test_a_host_can_prevent_a_deletion(api, alice, run, serve):
     response = api.delete(f"/{run.pk}", user=alice)
     assert_error(response, 403, "permission-denied", "Not on a Sunday.")
     assert exists(run)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deletion_that_a_host_rolls_back_is_not_logged(api, alice, run, serve, caplog):
+    class Own(RunViewSet):
+        @transaction.atomic
+        def destroy(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+            super().destroy(request, *args, **kwargs)
+            raise exceptions.PermissionDenied
+
+    serve(Own)
+    caplog.set_level("INFO", "actor_runs")
+    assert_error(api.delete(f"/{run.pk}", user=alice), *FORBIDDEN)
+    assert exists(run)
+    assert not [record for record in caplog.records if record.name == "actor_runs"]
 
 
 def test_a_hosts_get_object_is_asked(api, alice, run, serve):

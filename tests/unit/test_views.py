@@ -765,9 +765,12 @@ def test_waitforfinish_takes_nothing_else(api, alice, run, subtests):
 
 
 @pytest.mark.parametrize("status", Run.FINISHED)
-def test_a_deletion_is_logged_with_its_particulars(api, alice, caplog, status):
+def test_a_deletion_is_logged_with_its_particulars(
+    api, alice, caplog, status, django_capture_on_commit_callbacks
+):
     run = Run.objects.create(user=alice, status=status)
-    with caplog.at_level(logging.INFO, "actor_runs"):
+    caplog.set_level(logging.INFO, "actor_runs")
+    with django_capture_on_commit_callbacks(execute=True):
         api.delete(f"/{run.pk}", user=alice)
     [record] = [record for record in caplog.records if record.name == "actor_runs"]
     assert record.levelno == logging.INFO
@@ -779,19 +782,25 @@ def test_a_deletion_is_logged_with_its_particulars(api, alice, caplog, status):
     assert message == f"Run {run.pk} of {alice.pk} deleted by user {alice.pk}"
 
 
-def test_a_members_deletion_is_logged_with_the_organization(api, bob, acme, caplog):
+def test_a_members_deletion_is_logged_with_the_organization(
+    api, bob, acme, caplog, django_capture_on_commit_callbacks
+):
     join(bob, acme)
     run = Run.objects.create(organization=acme, status=RunStatus.FAILED)
-    with caplog.at_level(logging.INFO, "actor_runs"):
+    caplog.set_level(logging.INFO, "actor_runs")
+    with django_capture_on_commit_callbacks(execute=True):
         api.delete(f"/{run.pk}", user=bob)
     [record] = [record for record in caplog.records if record.name == "actor_runs"]
     assert record.owner == f"org-{acme.pk}"
     assert record.deleted_by == str(bob.pk)
 
 
-def test_a_refused_deletion_is_not_logged(api, alice, bob, run, caplog):
+def test_a_refused_deletion_is_not_logged(
+    api, alice, bob, run, caplog, django_capture_on_commit_callbacks
+):
     running = Run.objects.create(user=alice)
-    with caplog.at_level(logging.INFO, "actor_runs"):
+    caplog.set_level(logging.INFO, "actor_runs")
+    with django_capture_on_commit_callbacks(execute=True):
         api.delete(f"/{running.pk}", user=alice)
         api.delete(f"/{run.pk}", user=bob)
         api.delete(f"/{run.pk}")
