@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime
 import functools
 import inspect
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from asgiref.sync import sync_to_async
-from django.db import transaction
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.core.exceptions import ValidationError
+from django.db import connections, transaction
 from django.utils import timezone
 
 from actor_runs.batches import Work, check_options
@@ -61,38 +63,52 @@ class recorded:  # noqa: N801  used as a function
     - ABORTED or TIMED-OUT if somebody made it ABORTING or TIMING-OUT meanwhile.
 
     Every exception goes on to the caller. ``stats["durationMillis"]`` and ``stats["runTimeSecs"]``
-    are set, unless the work set them. A run that somebody finished, resurrected or deleted
-    meanwhile stays as it is. Afterwards the status, ``finished_at``, ``stats``, ``exit_code`` and
-    ``status_message`` of ``run`` are those of its row, if it is still there.
+    are set, unless the work set them or ``stats`` are not valid. A run that somebody finished,
+    resurrected or deleted meanwhile stays as it is. Afterwards the status, ``finished_at``,
+    ``stats``, ``exit_code`` and ``status_message`` of ``run`` are those of its row, if it is still
+    there.
 
     Raises RunAlreadyStarted, before any work, if the run was started or finished already: so a
     task that is delivered twice works once. Raises InvalidTransition if ``run`` is outdated, not
-    saved or deleted; TypeError if it decorates a generator. Raises what the database raises if the
-    end cannot be recorded, unless the work has raised an exception of its own: then that goes on,
-    and the other is logged.
+    saved or deleted; TypeError if it decorates a generator, or a plain function that returns a
+    coroutine. Raises what the database raises if the end cannot be recorded, unless the work has
+    raised an exception of its own: then that goes on, and the other is logged.
+
+    Use it outside of a transaction: inside of one nobody else sees the run RUNNING before the
+    COMMIT, and a rollback undoes the record.
     """
 
     def __init__(self, run: Run, *, with_text: bool = False) -> None:
         self.run = run
         self.with_text = with_text
+        # That of the run while it is at work; None before its start and after its end.
         self._version: int | None = None
 
     def __enter__(self) -> Run:
         run = self.run
+        self._row = row_of(run)
         self._load_deferred()
-        durations = {name: run.stats.get(name) for name in DURATIONS}
+        stats = run.stats if isinstance(run.stats, dict) else {}
+        self._durations = {name: stats.get(name) for name in DURATIONS}
+        self._started = time.monotonic()
         try:
             if run.status != RunStatus.READY and not run._state.adding:
-                status = row_of(run).values_list("status", flat=True).first()
+                status = self._row.values_list("status", flat=True).first()
                 raise InvalidTransition(run.pk, status, run.status, RunStatus.RUNNING)
-            run.transition_to(RunStatus.RUNNING)
+            # In a transaction, since an interrupted statement may have been executed.
+            with transaction.atomic(using=self._row.db):
+                run.transition_to(RunStatus.RUNNING)
         except InvalidTransition as exc:
             if exc.status in (None, RunStatus.READY):
                 raise
             raise RunAlreadyStarted(run.pk, exc.status, exc.known, RunStatus.RUNNING) from exc
+        except BaseException as exc:
+            if run.status == RunStatus.RUNNING:  # the COMMIT or a receiver was interrupted
+                self._version = run.version
+                self._close_connection()
+                self.__exit__(type(exc), exc, exc.__traceback__)
+            raise
         self._version = run.version
-        self._durations = durations
-        self._started = time.monotonic()
         return run
 
     def __exit__(
@@ -101,27 +117,44 @@ class recorded:  # noqa: N801  used as a function
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._version is None:
+            return
         try:
-            status, fields = self._outcome(exc)
-            row = row_of(self.run)
-            retry(lambda: self._finish(row, status, fields), row.db)
+            self._record(*self._outcome(exc))
         except Exception:
             if exc is None:
                 raise
             logger.exception("The end of run %s could not be recorded", self.run.pk)
+        finally:
+            self._version = None
 
     async def __aenter__(self) -> Run:
-        # A task that is cancelled meanwhile does not leave the run RUNNING.
+        # A task that is cancelled meanwhile does not leave the run RUNNING. The thread may still be
+        # about to start the run: then it ends it next.
         try:
             return await _completed(sync_to_async(self.__enter__)())
         except asyncio.CancelledError as exc:
-            if self._version is not None:
-                await self.__aexit__(type(exc), exc, exc.__traceback__)
+            await self.__aexit__(type(exc), exc, exc.__traceback__)
             raise
 
     async def __aexit__(self, *args: Any) -> None:
-        # A task that is cancelled once more must still record its end.
-        await _completed(sync_to_async(self.__exit__)(*args))
+        is_recorded = False
+
+        def record() -> None:
+            nonlocal is_recorded
+            try:
+                self.__exit__(*args)
+            finally:
+                is_recorded = True
+
+        # A task that is cancelled once more must still record its end. At its own end an event
+        # loop cancels all tasks, that of sync_to_async() too.
+        try:
+            await _completed(sync_to_async(record)())
+        except asyncio.CancelledError:
+            if not is_recorded:
+                await self.__aexit__(*args)
+            raise
 
     def __call__(self, function: Function) -> Function:
         kinds = [function, getattr(function, "__call__", None)]  # noqa: B004  an object may be async
@@ -130,15 +163,22 @@ class recorded:  # noqa: N801  used as a function
 
         @functools.wraps(function)
         def plain(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
+            with copy.copy(self):  # calls at the same time are apart
+                result = function(*args, **kwargs)
+                if inspect.iscoroutine(result):
+                    result.close()
+                    raise TypeError(
+                        "recorded() cannot decorate a plain function that returns a "
+                        "coroutine: make it `async def`, and await the coroutine in it."
+                    )
+                return result
 
         @functools.wraps(function)
         async def asynchronous(*args: Any, **kwargs: Any) -> Any:
-            async with self:
+            async with copy.copy(self):
                 return await function(*args, **kwargs)
 
-        is_async = any(map(inspect.iscoroutinefunction, kinds))
+        is_async = any(map(iscoroutinefunction, kinds))
         return asynchronous if is_async else plain  # type: ignore[return-value]
 
     def _load_deferred(self) -> None:
@@ -146,7 +186,7 @@ class recorded:  # noqa: N801  used as a function
         run = self.run
         if deferred := {"status", "stats"} & run.get_deferred_fields():
             try:
-                run.refresh_from_db(using=row_of(run).db, fields=deferred)
+                run.refresh_from_db(using=self._row.db, fields=deferred)
             except type(run).DoesNotExist:
                 raise InvalidTransition(run.pk, None, "", RunStatus.RUNNING) from None
 
@@ -159,30 +199,57 @@ class recorded:  # noqa: N801  used as a function
         if self.with_text:
             try:
                 message = f"{message}: {exc}"[:MAX_TEXT_LENGTH]
-            except Exception:  # an exception whose text cannot be made is recorded all the same
+            except BaseException:  # an exception whose text cannot be made is recorded all the same
                 logger.exception("The text of %s could not be read", message)
         message = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", message)
         return RunStatus.FAILED, {"exit_code": 1, "status_message": message}
 
-    def _finish(self, row: Any, status: RunStatus, fields: dict[str, Any]) -> None:
-        with transaction.atomic(using=row.db):
-            stored = lock_row(row)
+    def _record(self, status: RunStatus, fields: dict[str, Any]) -> None:
+        try:
+            retry(lambda: self._finish(status, fields), self._row.db)
+        except BaseException as exc:
+            # Ctrl-C, or a time limit of the worker, does not leave the run RUNNING.
+            self._close_connection()
+            try:
+                self._finish(status, fields)
+            finally:
+                raise exc
+
+    def _close_connection(self) -> None:
+        """Close what an interruption may have left in the middle of a transaction."""
+        connection = connections[self._row.db]
+        if not connection.in_atomic_block:
+            connection.close()
+
+    def _finish(self, status: RunStatus, fields: dict[str, Any]) -> None:
+        with transaction.atomic(using=self._row.db):
+            stored = lock_row(self._row)
             if stored is None:
                 return
-            if stored.status in STOPPED and stored.version == (self._version or 0) + 1:
-                stored.transition_to(ENDS[stored.status], stats=self._stats(stored.stats))
-            elif stored.version == self._version:
-                stored.transition_to(status, stats=self._stats(stored.stats), **fields)
+            transitions = stored.version - (self._version or 0)
+            # A host's QuerySet.update() changes the status and not the version.
+            if stored.status in STOPPED and transitions in (0, 1):
+                stored.transition_to(ENDS[stored.status], **self._stats(stored))
+            elif stored.status == RunStatus.RUNNING and transitions == 0:
+                stored.transition_to(status, **self._stats(stored), **fields)
             # Otherwise it is finished, or resurrected: another worker's by now.
         for name in ("status", "version", "finished_at", "stats", "exit_code", "status_message"):
             setattr(self.run, name, getattr(stored, name))
 
-    def _stats(self, stats: dict[str, Any]) -> dict[str, Any]:
-        """Return the statistics with the durations of the work that it did not set itself."""
+    def _stats(self, stored: Run) -> dict[str, Any]:
+        """Return ``stats`` with the durations of the work that it did not set itself.
+
+        Returns nothing if they are not valid, as after a host's ``QuerySet.update()``.
+        """
+        try:
+            stored.validate({"stats"})
+        except ValidationError:
+            return {}
         milliseconds = round((time.monotonic() - self._started) * 1000)
         measured = dict(zip(DURATIONS, (milliseconds, milliseconds / 1000), strict=True))
-        unchanged = [name for name in DURATIONS if stats.get(name) == self._durations[name]]
-        return {**stats, **{name: measured[name] for name in unchanged}}
+        old = self._durations
+        unchanged = [name for name in DURATIONS if stored.stats.get(name) == old[name]]
+        return {"stats": {**stored.stats, **{name: measured[name] for name in unchanged}}}
 
 
 async def _completed(work: Coroutine[Any, Any, Any]) -> Any:

@@ -7,11 +7,20 @@ import datetime
 import functools
 import re
 import threading
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.models.signals import pre_save
 from django.utils import timezone
 
@@ -42,6 +51,12 @@ def by_another(run: Run, *statuses: str) -> None:
         Run.objects.get(pk=run.pk).transition_to(status)
 
 
+def run_in_a_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run as a program does, where sync_to_async() has a thread, and close its connection."""
+    asyncio.run(work)
+    asyncio.run(sync_to_async(connections.close_all)())
+
+
 # How the work ends
 
 
@@ -50,6 +65,61 @@ def test_a_run_is_running_during_the_work_and_succeeded_after_it(ready):
         assert run is ready
         assert Run.objects.get(pk=run.pk).status == "RUNNING"
     assert end(ready) == ("SUCCEEDED", 0, "")
+
+
+class TimeLimit(Exception):
+    """As Celery's soft time limit, which a signal raises anywhere."""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, TimeLimit])
+def test_an_interruption_of_the_start_or_of_the_end_leaves_no_run_running(alice, kind):
+    ends: list[str] = []
+    left = 0
+    while left <= 0:  # once for each statement
+        run = Run.objects.create(user=alice)
+        left = len(ends) + 1
+
+        def interrupt(execute: Any, sql: str, *args: Any) -> Any:
+            nonlocal left
+            left -= not sql.startswith("BEGIN")
+            if left or sql.startswith("BEGIN"):
+                return execute(sql, *args)
+            if sql.startswith("UPDATE"):
+                execute(sql, *args)  # a signal is handled after it, when it is too late
+            raise kind
+
+        with suppress(kind), connection.execute_wrapper(interrupt), recorded(run):
+            pass
+        ends.append(end(run)[0])
+    assert set(ends) == {"READY", "SUCCEEDED"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("at", "ended"), [("RUNNING", "ABORTED"), ("SUCCEEDED", "SUCCEEDED")])
+def test_a_receiver_that_exits_leaves_no_run_running(ready, at, ended):
+    def leave(new_status: str, **kwargs: Any) -> None:
+        if new_status == at:
+            raise SystemExit
+
+    run_status_changed.connect(leave)
+    try:
+        with pytest.raises(SystemExit), recorded(ready):
+            assert at != "RUNNING"
+    finally:
+        run_status_changed.disconnect(leave)
+    assert end(ready)[0] == ended
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_interruption_that_comes_twice_goes_on(ready):
+    def interrupt(execute: Any, *args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), recorded(ready):
+        connection.execute_wrappers.append(interrupt)
+    connection.execute_wrappers.remove(interrupt)
+    assert Run.objects.get(pk=ready.pk).status == "RUNNING"
 
 
 def test_a_failure_is_recorded_by_its_type_and_raised(ready):
@@ -110,21 +180,31 @@ def test_a_run_that_is_deleted_meanwhile_stays_deleted(ready):
     assert not Run.objects.exists()
 
 
-def test_the_works_own_exception_goes_on_if_the_end_cannot_be_recorded(ready, caplog):
-    @recorded(ready)
-    def work() -> None:
-        # No value of this key can be validated, so the end cannot be saved.
-        Run.objects.filter(pk=ready.pk).update(stats={"runTimeSecs": "bad", "durationMillis": 0})
-        raise ZeroDivisionError
+@pytest.mark.parametrize("stats", [[1], "bad", 7, {"runTimeSecs": "bad", "durationMillis": 0}])
+def test_an_end_is_recorded_whatever_the_statistics_are(alice, stats):
+    for moment in ("before", "meanwhile"):
+        run = Run.objects.create(user=alice)
+        spoiled = Run.objects.filter(pk=run.pk)
+        if moment == "before":
+            spoiled.update(stats=stats)
+            run.refresh_from_db()
+        with recorded(run):
+            spoiled.update(stats=stats)
+        assert end(run) == ("SUCCEEDED", 0, "")
+        assert run.stats == stats
 
-    with pytest.raises(ZeroDivisionError):
-        work()
-    assert "could not be recorded" in caplog.text
 
-
-def test_an_end_that_cannot_be_recorded_is_raised_after_good_work(ready):
-    with pytest.raises(Exception, match="runTimeSecs"), recorded(ready):
-        Run.objects.filter(pk=ready.pk).update(stats={"runTimeSecs": "bad", "durationMillis": 0})
+def test_a_status_that_an_update_of_a_host_has_set_is_kept_or_followed(alice):
+    finished = {"status": "FAILED", "finished_at": timezone.now()}
+    for values, ended in [
+        ({"status": "ABORTING"}, "ABORTED"),
+        ({"status": "TIMING-OUT"}, "TIMED-OUT"),
+        (finished, "FAILED"),
+    ]:
+        run = Run.objects.create(user=alice)
+        with recorded(run):
+            Run.objects.filter(pk=run.pk).update(**values)
+        assert end(run)[0] == ended
 
 
 @pytest.mark.parametrize("work_fails", [True, False])
@@ -155,12 +235,13 @@ def test_the_works_own_exception_goes_on_in_a_transaction_that_is_broken(ready, 
 
 class Unreadable(Exception):
     def __str__(self) -> str:
-        raise TypeError
+        raise self.args[0]
 
 
-def test_a_failure_whose_text_cannot_be_read_is_recorded_by_its_type(ready, caplog):
+@pytest.mark.parametrize("kind", [TypeError, SystemExit, KeyboardInterrupt])
+def test_a_failure_whose_text_cannot_be_read_is_recorded_by_its_type(ready, caplog, kind):
     with pytest.raises(Unreadable), recorded(ready, with_text=True):
-        raise Unreadable
+        raise Unreadable(kind)
     assert end(ready) == ("FAILED", 1, "Unreadable")
 
 
@@ -254,6 +335,23 @@ def test_a_resurrected_run_can_be_recorded_again(ready):
     with recorded(ready):
         pass
     assert end(ready) == ("SUCCEEDED", 0, "")
+
+
+def test_recording_a_run_in_its_own_block_does_not_end_it(ready):
+    recorder = recorded(ready)
+    with recorder:
+        with pytest.raises(RunAlreadyStarted, match="RUNNING"), recorder:
+            pytest.fail("worked")
+        assert Run.objects.get(pk=ready.pk).status == "RUNNING"
+    assert end(ready) == ("SUCCEEDED", 0, "")
+
+
+def test_a_copy_that_the_work_makes_of_its_run_is_not_ended_in_its_place(ready):
+    original = ready.pk
+    with recorded(ready) as run:
+        run.pk, run._state.adding = None, True
+        run.save()
+    assert Run.objects.get(pk=original).status == "SUCCEEDED"
 
 
 def test_a_run_that_is_not_saved_or_deleted_says_so(alice, ready):
@@ -355,7 +453,8 @@ def test_a_decorated_function_works_once(ready):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_task_that_is_cancelled_while_its_run_is_started_is_recorded_as_aborted(ready):
+@pytest.mark.parametrize("cancels", ["the task", "all tasks"])
+def test_a_task_that_is_cancelled_while_its_run_is_started_is_recorded_as_aborted(ready, cancels):
     async def main() -> None:
         starting, go_on = threading.Event(), threading.Event()
 
@@ -371,9 +470,11 @@ def test_a_task_that_is_cancelled_while_its_run_is_started_is_recorded_as_aborte
         await sync_to_async(lambda: connection.execute_wrappers.append(wait))()
         task = asyncio.create_task(work())
         await asyncio.to_thread(starting.wait, 60)
-        task.cancel()
-        await asyncio.sleep(0)
-        task.cancel()
+        for _ in range(2):
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for each in {task} if cancels == "the task" else others:
+                each.cancel()
+            await asyncio.sleep(0)
         go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -422,6 +523,96 @@ def test_a_cancelled_task_is_recorded_as_aborted(ready):
 
     async_to_sync(main)()
     assert end(ready) == ("ABORTED", None, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_loop_that_is_left_ends_the_runs_of_its_tasks(alice):
+    """asyncio.run() cancels every task at its end, as after Ctrl-C."""
+    runs = [Run.objects.create(user=alice) for _ in range(4)]
+
+    async def work(run: Run, finish: asyncio.Event, started: asyncio.Event) -> None:
+        async with recorded(run):
+            started.set()
+            await finish.wait()
+
+    async def main() -> None:
+        finish = asyncio.Event()
+        started = [asyncio.Event() for _ in runs]
+        for run, event in zip(runs, started, strict=True):
+            tasks.append(asyncio.create_task(work(run, finish, event)))
+        for event in started:
+            await event.wait()
+        finish.set()
+        for _ in range(3):  # now all of them want to record their end
+            await asyncio.sleep(0)
+
+    tasks: list[asyncio.Task[None]] = []
+    run_in_a_loop(main())
+    assert [end(run)[0] for run in runs] == ["SUCCEEDED"] * 4
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("cancels", ["the task", "all tasks"])
+def test_a_task_that_is_cancelled_while_its_run_is_ended_is_recorded(ready, cancels):
+    async def main() -> None:
+        ending, go_on = threading.Event(), threading.Event()
+
+        def wait(execute: Any, sql: str, *args: Any) -> Any:
+            ending.set()
+            assert go_on.wait(60)
+            return execute(sql, *args)
+
+        async def work() -> None:
+            async with recorded(ready):
+                await sync_to_async(lambda: connection.execute_wrappers.append(wait))()
+
+        task = asyncio.create_task(work())
+        await asyncio.to_thread(ending.wait, 60)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in {task} if cancels == "the task" else others:
+            each.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await sync_to_async(lambda: connection.execute_wrappers.remove(wait))()
+
+    run_in_a_loop(main())
+    assert end(ready) == ("SUCCEEDED", 0, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_call_that_is_cancelled_does_not_end_the_run_of_the_first(ready):
+    async def main() -> None:
+        started, finish = asyncio.Event(), asyncio.Event()
+
+        @recorded(ready)
+        async def work() -> None:
+            started.set()
+            await finish.wait()
+
+        first = asyncio.create_task(work())
+        await started.wait()
+        second = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        for each in asyncio.all_tasks() - {asyncio.current_task(), first}:
+            each.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        finish.set()
+        await first
+
+    run_in_a_loop(main())
+    assert end(ready) == ("SUCCEEDED", 0, "")
+
+
+def test_a_plain_function_that_returns_a_coroutine_cannot_be_decorated(ready):
+    async def work() -> None:
+        pytest.fail("worked")
+
+    with pytest.raises(TypeError, match="async def"):
+        recorded(ready)(staticmethod(work))()
+    assert end(ready) == ("FAILED", 1, "TypeError")
 
 
 def test_a_generator_cannot_be_decorated(ready):
