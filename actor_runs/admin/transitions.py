@@ -51,34 +51,37 @@ def format_version(run: Run) -> str:
 def transition(modeladmin: RunAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
     """Change the status of a run to that of the pressed button, unless its page is outdated.
 
-    Asks first if the run loses something by it.
+    Asks first if the run loses something by it. Leads to the page of the run, or to the list if the
+    run is gone.
     """
     run = modeladmin.get_object(request, unquote(object_id))
     if not modeladmin.has_change_permission(request, run):
         raise PermissionDenied
-    if run is None:
-        return _redirect_with_error(modeladmin, request, None, _("The run is deleted."))
-    if request.POST.get("version") != format_version(run):
-        return _redirect_with_error(modeladmin, request, run, _changed_meanwhile(run.status))
     new_status = request.POST.get("status", "")
-    label = dict(transition_labels(run.status)).get(new_status)
-    if label is None:
+    label = dict(transition_labels(run.status)).get(new_status) if run else None
+    level = messages.ERROR
+    if run is None:
+        words = _("The run is deleted.")
+    elif request.POST.get("version") != format_version(run):
+        words = _changed_meanwhile(run.status)
+    elif label is None:
         words = _("This transition is not possible now.")
-        return _redirect_with_error(modeladmin, request, run, words)
-    if run.is_finished and "confirmed" not in request.POST:
+    elif run.is_finished and "confirmed" not in request.POST:
         return _ask(modeladmin, request, run, new_status, label)
-    try:
-        change_status(modeladmin, request, run, new_status)
-    except InvalidTransition as exc:
-        if exc.status is None:
-            return _redirect_with_error(modeladmin, request, None, _("The run is deleted."))
-        return _redirect_with_error(modeladmin, request, run, _changed_meanwhile(exc.status))
-    except ValidationError as exc:
-        words = " ".join(with_labels(exc).messages)
-        return _redirect_with_error(modeladmin, request, run, words)
-    words = _("The run is now: %(status)s.") % {"status": RunStatus(new_status).label}
-    modeladmin.message_user(request, words, messages.SUCCESS)
-    return HttpResponseRedirect(modeladmin.get_page_url("change", run.pk))
+    else:
+        try:
+            change_status(modeladmin, request, run, new_status)
+        except InvalidTransition as exc:
+            words = _changed_meanwhile(exc.status) if exc.status else _("The run is deleted.")
+            run = run if exc.status else None
+        except ValidationError as exc:
+            words = " ".join(with_labels(exc).messages)
+        else:
+            words = _("The run is now: %(status)s.") % {"status": RunStatus(new_status).label}
+            level = messages.SUCCESS
+    modeladmin.message_user(request, words, level)
+    page = modeladmin.get_page_url(*(("change", run.pk) if run else ("changelist",)))
+    return HttpResponseRedirect(page)
 
 
 def change_status(modeladmin: Any, request: HttpRequest, run: Run, status: str) -> None:
@@ -110,12 +113,3 @@ def _ask(
 def _changed_meanwhile(status: str) -> str:
     words = _("The run was changed meanwhile, and is now: %(status)s. Nothing was done.")
     return words % {"status": RunStatus(status).label}
-
-
-def _redirect_with_error(
-    modeladmin: RunAdmin, request: HttpRequest, run: Run | None, words: str
-) -> HttpResponse:
-    """Say why nothing was done, on the page of the run, or the list where it is gone."""
-    modeladmin.message_user(request, words, messages.ERROR)
-    page = modeladmin.get_page_url(*(("change", run.pk) if run else ("changelist",)))
-    return HttpResponseRedirect(page)
