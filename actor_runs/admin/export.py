@@ -11,11 +11,11 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib import admin
-from django.contrib.admin.utils import flatten_fieldsets
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils.translation import gettext_lazy
 
+from actor_runs.admin.layout import OWNERS, shown_fields
 from actor_runs.importing.records import FIELDS, REQUIRED
 from actor_runs.models import Run
 from actor_runs.overview import today
@@ -75,8 +75,7 @@ class _Export:
             runs = list(self._selected.filter(pk__gt=runs[-1].pk)[:BATCH_SIZE])
 
     def _shown_of(self, run: Run) -> set[str]:
-        names = flatten_fieldsets(self._modeladmin.get_fieldsets(self._request, run))
-        return {getattr(name, "__name__", name) for name in names}
+        return shown_fields(self._modeladmin, self._request, run)
 
     def _may_see(self, run: Run) -> bool:
         return self._modeladmin.has_view_permission(self._request, run)
@@ -90,7 +89,7 @@ class _Export:
             record["meta"] = {
                 key: value for key, value in run.meta.items() if key not in PRIVATE_META_KEYS
             }
-        if not shown.isdisjoint({"owner", "user", "organization"}):
+        if not shown.isdisjoint(OWNERS):
             record["userId"] = run.owner_key
         return record
 

@@ -6,12 +6,16 @@ from typing import Any
 
 from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import JSONField
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from actor_runs.admin.display import json_display
 from actor_runs.models import Run
 
 OWNER = ("user", "organization")
+# What shows the owner of a run, and what it cost.
+OWNERS = frozenset({"owner", *OWNER})
+COSTS = frozenset({"cost", "usage_total_usd"})
 BUILD = ("build_id", "build_number", "git_branch_name")
 STORAGE_IDS = ("default_dataset_id", "default_key_value_store_id", "default_request_queue_id")
 # The JSON fields over several lines.
@@ -39,6 +43,12 @@ DISPLAYS: list[Any] = [
 ]
 
 
+def shown_fields(modeladmin: Any, request: HttpRequest, run: Run) -> set[str]:
+    """Return the names of what the page of a run shows to this viewer."""
+    names = flatten_fieldsets(modeladmin.get_fieldsets(request, run))
+    return {getattr(name, "__name__", name) for name in names}
+
+
 def get_fieldsets(
     run: Run | None, *, form_fields: Any, readonly_fields: Any, added: list[Any]
 ) -> list[Any]:
@@ -46,7 +56,7 @@ def get_fieldsets(
 
     What a subclass adds comes last: fields of its form, and the read-only ones in ``added``.
     """
-    owner = "owner" if {*OWNER} <= {*readonly_fields} else OWNER
+    owner = ["owner"] if {*OWNER} <= {*readonly_fields} else [*OWNER]
     layout: Any = _layout(run, owner)
     fieldsets = _keep_available(layout, {*form_fields, *readonly_fields})
     columns = {field.name for field in Run._meta.get_fields()}
@@ -57,41 +67,52 @@ def get_fieldsets(
     return fieldsets
 
 
-def _layout(run: Run | None, owner: Any) -> list[tuple[Any, dict[str, Any]]]:
-    """Return the fieldsets of the page of a run, or of the page that adds one."""
+def _layout(run: Run | None, owner: list[str]) -> list[tuple[Any, dict[str, Any]]]:
+    """Return the fieldsets of the page of a run, or of the page that adds one.
+
+    One field a row: what themes make of several is too narrow for IDs, times and JSON.
+    """
+    actor = ["act_id", "actor_task_id", *BUILD]
+    access = [*owner, "general_access"]
     if run is None:
         return [
-            (_("Owner and access"), {"fields": [owner, "general_access"]}),
-            (_("Actor and build"), {"fields": [("act_id", "actor_task_id"), BUILD]}),
+            (_("Owner and access"), {"fields": access}),
+            (_("Actor and build"), {"fields": actor}),
         ]
     outcome = [
-        ("badge", "exit_code"),
-        ("status_message", "is_status_message_terminal"),
-        ("usage_total_usd", JSON["charged_event_counts"]),
+        "badge",
+        "exit_code",
+        "status_message",
+        "is_status_message_terminal",
+        "usage_total_usd",
+        JSON["charged_event_counts"],
         JSON["usage_usd"],
     ]
     details = [
-        (JSON["options"], JSON["meta"]),
-        (JSON["stats"], JSON["usage"]),
-        (JSON["pricing_info"], JSON["metamorphs"]),
-        ("container_url", "is_container_server_ready", "platform_usage_billing_model"),
+        JSON["options"],
+        JSON["meta"],
+        JSON["stats"],
+        JSON["usage"],
+        JSON["pricing_info"],
+        JSON["metamorphs"],
+        "container_url",
+        "is_container_server_ready",
+        "platform_usage_billing_model",
     ]
     return [
-        (_("Actor and build"), {"fields": [("id", "api"), ("act_id", "actor_task_id"), BUILD]}),
-        (_("Owner and access"), {"fields": [owner, "general_access"]}),
-        (_("Times"), {"fields": [("exact_start", "exact_end", "duration")]}),
+        (_("Actor and build"), {"fields": ["id", "api", *actor]}),
+        (_("Owner and access"), {"fields": access}),
+        (_("Times"), {"fields": ["exact_start", "exact_end", "duration"]}),
         (_("Outcome"), {"fields": outcome}),
-        (_("Storages"), {"fields": [STORAGE_IDS, JSON["storage_ids"]], "classes": ["collapse"]}),
+        (_("Storages"), {"fields": [*STORAGE_IDS, JSON["storage_ids"]], "classes": ["collapse"]}),
         (_("Details"), {"fields": details, "classes": ["collapse"]}),
     ]
 
 
 def _keep_available(layout: list[tuple[Any, dict[str, Any]]], available: set[Any]) -> list[Any]:
-    """Return the layout without fields that are not ``available``, nor rows and parts of them."""
+    """Return the layout without fields that are not ``available``."""
     kept = []
     for title, options in layout:
-        rows = [row if isinstance(row, tuple) else (row,) for row in options["fields"]]
-        rows = [tuple(name for name in row if name in available) for row in rows]
-        if rows := [row for row in rows if row]:
-            kept.append((title, {**options, "fields": rows}))
+        if fields := [name for name in options["fields"] if name in available]:
+            kept.append((title, {**options, "fields": fields}))
     return kept

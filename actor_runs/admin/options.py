@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin import actions as actions_of_site
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import BadRequest, ValidationError
 from django.db import DataError, IntegrityError, connections, router
@@ -44,7 +45,16 @@ from actor_runs.admin.forms import (
     remember_values,
     with_labels,
 )
-from actor_runs.admin.layout import ALWAYS_READONLY, DISPLAYS, OWNER, READONLY, get_fieldsets
+from actor_runs.admin.layout import (
+    ALWAYS_READONLY,
+    COSTS,
+    DISPLAYS,
+    OWNER,
+    OWNERS,
+    READONLY,
+    get_fieldsets,
+    shown_fields,
+)
 from actor_runs.admin.overview import overview_page
 from actor_runs.db.errors import is_foreign_key_violation
 from actor_runs.db.transactions import outside_atomic_requests
@@ -88,7 +98,7 @@ class RunAdmin(admin.ModelAdmin):
         "A run ID, an Actor ID, or a part of a username or of an organization's name."
     )
     raw_id_fields = ["user", "organization"]
-    actions = [abort_selected, time_out_selected, export_csv, export_jsonl, delete_selected]
+    actions = [abort_selected, time_out_selected, export_csv, export_jsonl]
     readonly_fields = READONLY
 
     class Media:
@@ -213,12 +223,16 @@ class RunAdmin(admin.ModelAdmin):
         return queryset.filter(Q(pk__in=next(keys)) | Q(pk__in=next(keys))), False
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> Any:
-        """As Django's, with the app's bulk deletion, which says which runs stay, for the site's."""
+        """As Django's, with the app's bulk deletion, which says which runs stay, for the site's.
+
+        A site that disables ``delete_selected`` has neither.
+        """
         where = () if action_location is None else (action_location,)  # new in Django 6.1
         actions: Any = super().get_actions(request, *where)
         found = actions.get("delete_selected", (None,))
         func = found.func if hasattr(found, "func") else found[0]  # a tuple before Django 6.1
         if func is actions_of_site.delete_selected:
+            del actions["delete_selected"]  # the app's is the last of all
             actions["delete_selected"] = self.get_action(delete_selected, *where)
         return actions
 
@@ -332,11 +346,12 @@ class RunAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         if (run := context["original"]) is not None:
             can_change = self.has_change_permission(request, run)
+            shown = shown_fields(self, request, run)
             context |= {
                 "badge": self.badge(run),
-                "owner": self._format_owner(request, run),
+                "owner": "" if shown.isdisjoint(OWNERS) else self._format_owner(request, run),
                 "duration": self.duration(run),
-                "cost": self.cost(run),
+                "cost": "" if shown.isdisjoint(COSTS) else self.cost(run),
                 "transitions": transitions.transition_labels(run.status) if can_change else (),
                 "version": transitions.format_version(run),
                 "show_delete": run.is_finished and context.get("show_delete", True),
@@ -383,6 +398,14 @@ class RunAdmin(admin.ModelAdmin):
         name = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}_{page}"
         return reverse(name, args=list(map(quote, args)), current_app=self.admin_site.name)
 
+    def redirect_to(self, request: HttpRequest, page: str, *args: str) -> HttpResponseRedirect:
+        """Redirect to such a page. It keeps the filters of the list that the viewer came from."""
+        context: Any = {
+            "opts": self.opts,
+            "preserved_filters": self.get_preserved_filters(request),
+        }
+        return HttpResponseRedirect(add_preserved_filters(context, self.get_page_url(page, *args)))
+
     # Deleting
 
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> Any:
@@ -419,7 +442,7 @@ class RunAdmin(admin.ModelAdmin):
                 log_deletion(run, request.user)
             return response
         self.message_user(request, words, messages.ERROR)
-        return HttpResponseRedirect(self.get_page_url("change", unquote(object_id)))
+        return self.redirect_to(request, "change", unquote(object_id))
 
     @outside_atomic_requests
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

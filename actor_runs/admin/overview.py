@@ -29,7 +29,8 @@ from actor_runs.overview import MAX_COUNTED, MAX_READ, Day, Figures, Overview, t
 
 # Of a chart, in units of its own: it is as wide as its place on the page.
 WIDTH, HEIGHT = 400, 170
-LEFT, TOP, BOTTOM = 46, 10, 24
+TOP, BOTTOM = 10, 24
+CHARACTER = 6  # as wide as most digits and letters of a label
 MAX_WIDTH = 24  # of a bar
 LABELLED = 4  # days below a chart at most
 RANGES = (7, 30, 90, 365)  # days, for one click
@@ -53,6 +54,7 @@ class Chart:
     bars: list[tuple[str, list[Segment]]]
     lines: list[tuple[float, str]]
     labels: list[tuple[float, str]]
+    left: int
 
 
 def overview_page(
@@ -233,11 +235,13 @@ def _chart(
     """
     top = _round_up(max(sum(each.values()) for each in values), unit)
     base, scale = HEIGHT - BOTTOM, (HEIGHT - TOP - BOTTOM) / top
-    step = (WIDTH - LEFT) / len(days)
+    lines = [(round(base - value * scale, 2), words(value)) for value in (0, top / 2, top)]
+    left = CHARACTER * max(6, *(len(label) for _y, label in lines)) + 6
+    step = (WIDTH - left) / len(days)
     width = min(step * 0.8, MAX_WIDTH)
     bars, labels = [], []
     for index, (day, title, each) in enumerate(zip(days, titles, values, strict=True)):
-        x, y = LEFT + index * step + (step - width) / 2, base
+        x, y = left + index * step + (step - width) / 2, base
         segments = []
         for series, value in each.items():
             if value:
@@ -248,8 +252,7 @@ def _chart(
         bars.append((f"{date_format(day.date)}: {title}", segments))
         if index % -(-len(days) // LABELLED) == 0:
             labels.append((round(x + width / 2, 2), date_format(day.date, "MONTH_DAY_FORMAT")))
-    lines = [(round(base - value * scale, 2), words(value)) for value in (0, top / 2, top)]
-    return Chart(bars, lines, labels)
+    return Chart(bars, lines, labels, left)
 
 
 def _round_up(value: float, unit: float) -> float:

@@ -36,7 +36,9 @@ def format_owner(site: AdminSite, request: HttpRequest, run: Run) -> str:
         name = format_html('<a href="{}">{}</a>', url, owner)
     if run.organization_id is None:
         return name
-    return format_html('{} <span class="run-quiet">{}</span>', name, _("organization"))
+    # Isolated, so that a name which is written from the right turns no other words.
+    words = _("organization")
+    return format_html('<bdi>{}</bdi> <span class="run-quiet">{}</span>', name, words)
 
 
 def owned_by_name(site: AdminSite, request: HttpRequest, runs: Any, term: str) -> Any:

@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -80,8 +80,7 @@ def transition(modeladmin: RunAdmin, request: HttpRequest, object_id: str) -> Ht
             words = _("The run is now: %(status)s.") % {"status": RunStatus(new_status).label}
             level = messages.SUCCESS
     modeladmin.message_user(request, words, level)
-    page = modeladmin.get_page_url(*(("change", run.pk) if run else ("changelist",)))
-    return HttpResponseRedirect(page)
+    return modeladmin.redirect_to(request, *(("change", run.pk) if run else ("changelist",)))
 
 
 def change_status(modeladmin: Any, request: HttpRequest, run: Run, status: str) -> None:
@@ -105,6 +104,7 @@ def _ask(
         "lost": lost,
         "status": new_status,
         "version": format_version(run),
+        "preserved_filters": modeladmin.get_preserved_filters(request),
     }
     template = "admin/actor_runs/run/transition_confirmation.html"
     return render_page(modeladmin, request, template, context)

@@ -185,7 +185,7 @@ def test_what_is_stuck_is_aborted(desk):
 def test_a_run_is_added_for_an_owner_who_is_looked_up(desk):
     page = desk()
     page.get_by_role("link", name="Add run").click()
-    page.locator(".fieldBox.field-user .select2-selection").click()
+    page.locator(".field-user .select2-selection").click()
     page.locator(".select2-search__field").fill("ali")
     page.get_by_role("option", name="alice").click()
     page.get_by_role("button", name="Save", exact=True).click()
@@ -254,7 +254,7 @@ def test_the_keyboard_is_enough_from_the_login_to_an_aborted_run(desk):
     expect(said(page)).to_have_text("The run is now: Aborted.")
     tab_to(page.get_by_role("group").filter(has_text="Details").locator("summary"))
     page.keyboard.press("Enter")
-    expect(page.locator(".fieldBox.field-meta .run-json")).to_be_visible()
+    expect(page.locator(".field-meta .run-json")).to_be_visible()
 
 
 def luminance(colour: str) -> float:

@@ -123,6 +123,15 @@ selector => [...document.querySelectorAll(selector)].filter(element => {
 """
 
 
+# What begins outside of the frame that is around it.
+OUTSIDE_OF_PANEL = """
+selector => [...document.querySelectorAll(selector)].filter(element => {
+    const panel = element.closest(".run-panel").getBoundingClientRect();
+    return element.getBoundingClientRect().left < panel.left;
+}).map(element => element.textContent)
+"""
+
+
 @pytest.fixture(scope="module")
 def long_values(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """A function that opens a page of a demo with long values, in a window of this width."""
@@ -201,6 +210,8 @@ def test_nothing_of_the_overview_is_cut_off(long_values, width, language):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(CUT_OFF, "#content :is(.run-tiles li, .run-cards :is(th, td))") == []
     assert page.evaluate(CUT_OFF, "#content :is(form, p, h2, .run-legend li)") == []
+    assert page.evaluate(CUT_OFF, "#content .run-scroll:has(.run-ranking)") == []
+    assert page.evaluate(OUTSIDE_OF_PANEL, "#content .run-chart text") == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -145,7 +145,8 @@ def test_long_names_and_ids_are_whole_in_the_list(viewer, acme):
     body = viewer.get(LIST).content.decode()
     for whole in ("i" * 32, "a" * 64):
         assert f'<div class="run-short" title="{whole}">{whole}</div>' in body
-    assert f'<div class="run-short" title="{acme}">{acme} <span class="run-quiet">' in body
+    name = f"<bdi>{acme}</bdi>"
+    assert f'<div class="run-short" title="{acme}">{name} <span class="run-quiet">' in body
 
 
 @pytest.mark.parametrize(
@@ -362,6 +363,11 @@ def test_an_organization_is_told_from_a_person(viewer, alice, acme):
         (True, True),
         (False, False),
     }
+
+
+def test_a_name_that_turns_the_direction_of_writing_turns_nothing_else(viewer):
+    Run.objects.create(organization=make_organization("Acme\u202e"))
+    assert "Acme\u202e</bdi> <span" in viewer.get(LIST).content.decode()
 
 
 # The page of a run
@@ -822,6 +828,27 @@ def test_a_resurrection_asks_first_and_says_what_is_lost(editor, alice, exit_cod
     assert said(response) == ["The run is now: Ready."]
 
 
+@pytest.mark.parametrize("status", ["RUNNING", "FAILED"])
+def test_a_transition_leads_back_to_the_filtered_list(editor, alice, status):
+    run = Run.objects.create(user=alice, status=status)
+    filters = "_changelist_filters=owner%3Duser"
+    response = editor.get(f"{page(run)}?{filters}")
+    form = re.search(
+        r'id="run-transition" method="post" action="([^"]+)"', response.content.decode()
+    )
+    assert form is not None
+    assert form[1] == f"{page(run, 'transition')}?{filters}"
+    data = {"status": TRANSITIONS[run.status][0].value, "version": version(response)}
+    if status == "FAILED":
+        asked = editor.post(form[1], data).content.decode()
+        assert f'cancel-link" href="{page(run)}?{filters}">' in asked
+    done = editor.post(form[1], {**data, "confirmed": "yes"})
+    assert done.headers["Location"] == f"{page(run)}?{filters}"
+    Run.objects.filter(pk=run.pk).update(status="RUNNING", finished_at=None)
+    kept = editor.post(f"{page(run, 'delete')}?{filters}", {"post": "yes"})
+    assert kept.headers["Location"] == f"{page(run)}?{filters}"
+
+
 def test_what_asks_first_is_refused_once_the_run_has_changed(editor, run):
     asked = editor.post(
         page(run, "transition"), {"status": "READY", "version": version(editor.get(page(run)))}
@@ -1144,6 +1171,8 @@ def test_a_badge_is_told_by_its_words_and_its_shape_too():
     )
     assert set(shapes) == set(RunStatus.values)
     assert len(set(shapes.values())) == len(shapes)
+    # Where there is a font for emojis, these would be in its colours, and not in the badge's.
+    assert "▶" not in shapes.values()
     assert len({RunStatus(status).label for status in RunStatus.values}) == len(shapes)
 
 

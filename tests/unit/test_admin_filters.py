@@ -281,6 +281,15 @@ def test_odd_pages_and_orders_are_no_error(viewer, run, query):
     assert viewer.get(f"{LIST}?{query}", follow=True).status_code == 200
 
 
+def test_the_choices_of_filters_are_plain_text(viewer, run):
+    """Some themes put them into attributes and options."""
+    changelist = viewer.get(LIST).context["cl"]
+    choices = [each for spec in changelist.filter_specs for each in spec.choices(changelist)]
+    words = [str(each["display"]) for each in choices if "display" in each]
+    assert "\u2003Failed (0)" in words
+    assert not any("<" in each for each in words)
+
+
 def test_the_filter_by_status_counts_unfinished_and_failed_runs(viewer, alice, monkeypatch):
     for status in ("READY", "RUNNING", "ABORTING", "FAILED", "FAILED", "SUCCEEDED"):
         Run.objects.create(user=alice, status=status)

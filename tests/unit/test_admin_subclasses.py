@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from tests.support.people import make_organization, make_user
 
 pytestmark = pytest.mark.django_db
 
+STATIC = Path(apps.get_app_config("actor_runs").path) / "static" / "actor_runs"
 EVERYTHING = ("add", "change", "delete", "view")
 
 
@@ -439,6 +441,12 @@ def test_a_subclass_can_replace_the_page_that_confirms_a_bulk_deletion(serve, ro
     assert "admin/actor_runs/run/delete_selected_confirmation.html" not in names
 
 
+@pytest.mark.parametrize("ordering", [None, (), ["id"]])
+def test_a_list_in_another_order(serve, root, run, ordering):
+    serve(type("Own", (RunAdmin,), {"ordering": ordering}))
+    assert listed(root) == {run.pk}
+
+
 def test_a_list_without_a_search(serve, root, run):
     class Searchless(RunAdmin):
         search_fields = ()
@@ -505,6 +513,23 @@ def test_a_layout_of_the_subclass(serve, root, run, name):
     run.refresh_from_db()
     assert (run.status_message, run.status) == ("Looked at.", "SUCCEEDED")
     assert fields_of(root, f"{LIST}add/")[1] >= {"act_id", "user"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        (["act_id"], (False, False)),
+        (["act_id", "owner"], (True, False)),
+        ([("act_id", "usage_total_usd")], (False, True)),
+        (None, (True, True)),
+    ],
+)
+def test_the_line_above_the_form_shows_no_more_than_the_page(serve, root, run, fields, shown):
+    serve(type("Own", (RunAdmin,), {"fields": fields}))
+    Run.objects.filter(pk=run.pk).update(usage_total_usd=0.125)
+    page_text = root.get(page(run)).content.decode()
+    summary = page_text[page_text.index('class="run-summary"') : page_text.index("<fieldset")]
+    assert ("<span>alice</span>" in summary, "<span>$0.1250</span>" in summary) == shown
 
 
 def test_the_fields_of_the_request(serve, root, run):
@@ -771,6 +796,23 @@ def test_an_action_of_the_host(serve, root, run):
     assert Run.objects.get().general_access == "RESTRICTED"
 
 
+def test_a_site_without_bulk_deletion_has_none_of_runs(serve, root, run):
+    site = serve(RunAdmin).admin_site
+    assert '<option value="delete_selected">' in root.get(LIST).content.decode()
+    site.disable_action("delete_selected")
+    assert '<option value="delete_selected">' not in root.get(LIST).content.decode()
+    data = {"action": "delete_selected", "_selected_action": [run.pk]}
+    assert root.post(LIST, data).status_code == 302
+    assert Run.objects.filter(pk=run.pk).exists()
+
+    class Again(RunAdmin):
+        actions = [*RunAdmin.actions, "delete_selected"]
+
+    site = serve(Again).admin_site
+    site.disable_action("delete_selected")
+    assert root.post(LIST, data).context["until"]
+
+
 def test_without_the_actions_of_the_app_an_unfinished_run_is_not_said_to_be_deleted(
     serve, root, alice
 ):
@@ -810,7 +852,13 @@ def test_a_proxy_of_run_has_the_pages_of_the_app(settings, root, alice):
     listed = root.get(address).content.decode()
     assert f'href="{address}overview/"' in listed
     assert '<form method="get" id="filter-actorform" hidden>' in listed
-    assert "Finish as aborted" in text(root.get(f"{address}{run.pk}/change/"))
+    change = root.get(f"{address}{run.pk}/change/")
+    assert "Finish as aborted" in text(change)
+    # Which the script finds, to ask if unsaved changes are to be lost.
+    assert 'data-page="lostrun_form"' in change.content.decode()
+    assert 'id="lostrun_form"' in change.content.decode()
+    for name in ("admin.css", "admin.js"):  # nor are these for pages of one model
+        assert "model-run" not in (STATIC / name).read_text()
     ours = {"admin/actor_runs/lostrun/change_form.html": "the host's own page"}
     loader = ("django.template.loaders.locmem.Loader", ours)
     [engine] = settings.TEMPLATES

@@ -2,9 +2,9 @@
 {
     // A transition leaves the page of the run, so it asks if something there is not saved yet.
     const transitions = document.getElementById('run-transition');
-    const page = document.getElementById('run_form');
+    const page = document.getElementById(transitions?.dataset.page);
     const values = () => new URLSearchParams(new FormData(page)).toString();
-    if (transitions && page) {
+    if (page) {
         let shown;
         // Later than the scripts that fill in the page.
         window.addEventListener('load', () => { shown = values(); });
@@ -17,7 +17,7 @@
     }
 
     // On a narrow screen each run of the list is a card, whose values need the columns' names.
-    const list = document.querySelector('.model-run #result_list');
+    const list = document.querySelector('#result_list');
     if (list) {
         const names = [...list.tHead.rows[0].cells].map(cell => cell.innerText.trim());
         for (const row of list.tBodies[0].rows) {
