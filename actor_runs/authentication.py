@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
 
-from django.contrib.auth.models import AnonymousUser
+from django.apps import apps
 from django.core.exceptions import (
     BadRequest,
     ObjectDoesNotExist,
@@ -16,6 +17,7 @@ from django.core.exceptions import (
 from django.db import router
 from django.http import Http404
 from django.utils.crypto import constant_time_compare
+from django.utils.module_loading import import_string
 from rest_framework.authentication import TokenAuthentication, get_authorization_header
 from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
@@ -54,7 +56,14 @@ def authenticated_user(request: Request) -> Any:
     # A host's class may ignore a wrong token.
     if get_authorization_header(request)[:7].strip().lower() == b"bearer":
         raise AuthenticationFailed
-    return AnonymousUser()
+    return anonymous_user()
+
+
+def anonymous_user() -> Any:
+    """Return Django's anonymous user, or its like in a host without ``django.contrib.auth``."""
+    if apps.is_installed("django.contrib.auth"):
+        return import_string("django.contrib.auth.models.AnonymousUser")()
+    return SimpleNamespace(pk=None, is_authenticated=False, is_staff=False, is_superuser=False)
 
 
 class BearerTokenAuthentication(TokenAuthentication):

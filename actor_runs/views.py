@@ -7,7 +7,6 @@ import time
 from functools import partial
 from typing import Any, NoReturn
 
-from django.contrib.auth.models import AnonymousUser
 from django.db import IntegrityError
 from django.http import Http404
 from django.utils.functional import cached_property
@@ -20,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from actor_runs.authentication import authenticated_user
+from actor_runs.authentication import anonymous_user, authenticated_user
 from actor_runs.conf import conf
 from actor_runs.db.errors import is_foreign_key_violation
 from actor_runs.db.transactions import (
@@ -163,7 +162,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
         try:
             self.perform_authentication(request)
         except exceptions.AuthenticationFailed as exc:
-            request.user, request.auth = AnonymousUser(), None
+            request.user, request.auth = anonymous_user(), None
             wrong_token = exc  # raised after it is counted against the address
         self.check_throttles(request)
         if wrong_token is not None:

@@ -115,18 +115,74 @@ assert not Run.objects.exists()
 }
 
 
-def test_a_project_whose_organizations_come_late_and_whose_permissions_import_runs(tmp_path: Path):
-    for name, code in PROJECT.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(code)
+# It has neither Django's users nor its permissions, content types or sessions.
+BARE_PROJECT = {
+    "settings.py": """
+SECRET_KEY = "tests"
+INSTALLED_APPS = ["rest_framework", "members", "actor_runs"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+ROOT_URLCONF = "actor_runs.urls"
+AUTH_USER_MODEL = "members.Member"
+ACTOR_RUNS = {
+    "ORGANIZATION_MODEL": "members.Team", "ORGANIZATION_MEMBERS": "members",
+    "AUTHENTICATION_CLASSES": ["members.authentication.ByAddress"],
+}
+REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None, "DEFAULT_AUTHENTICATION_CLASSES": []}
+""",
+    "members/__init__.py": "",
+    "members/models.py": """
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import models
+class Member(AbstractBaseUser):
+    address = models.EmailField(primary_key=True)
+    USERNAME_FIELD = "address"
+class Team(models.Model):
+    members = models.ManyToManyField(Member)
+""",
+    "members/authentication.py": """
+from rest_framework.authentication import TokenAuthentication
+from members.models import Member
+class ByAddress(TokenAuthentication):
+    keyword = "Bearer"
+    def authenticate_credentials(self, key):
+        return Member.objects.get(address=key), key
+""",
+    "use.py": """
+import django
+django.setup()
+from django.core.management import call_command
+from django.test import Client
+from actor_runs.models import Run
+from members.models import Member
+call_command("check")
+call_command("migrate", verbosity=0, run_syncdb=True)
+call_command("makemigrations", "actor_runs", check_changes=True, dry_run=True)
+run = Run.objects.create(user=Member.objects.create(address="a@b.c"), status="SUCCEEDED")
+client, headers = Client(), {"Authorization": "Bearer a@b.c"}
+path = f"/actor-runs/{run.pk}"
+assert client.get(path).status_code == 401
+assert client.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
+assert client.get("/actor-runs", headers=headers).json()["data"]["total"] == 1
+assert client.delete(path, headers=headers).status_code == 204
+""",
+}
+
+
+def use(project: dict[str, str], folder: Path) -> None:
+    """Write the files of a project, and run its ``use.py``."""
+    for name, code in project.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(code)
     env = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "settings",
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", "use.py"],
-        cwd=tmp_path,
+        cwd=folder,
         env=env,
         check=False,
         capture_output=True,
@@ -134,6 +190,14 @@ def test_a_project_whose_organizations_come_late_and_whose_permissions_import_ru
     )
     assert done.returncode == 0, done.stderr
     assert "No changes detected" in done.stdout
+
+
+def test_a_project_whose_organizations_come_late_and_whose_permissions_import_runs(tmp_path: Path):
+    use(PROJECT, tmp_path)
+
+
+def test_a_project_without_djangos_users_and_content_types(tmp_path: Path):
+    use(BARE_PROJECT, tmp_path)
 
 
 def page(request: Any, path: str = "") -> HttpResponse:
