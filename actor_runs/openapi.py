@@ -51,7 +51,7 @@ from actor_runs.models import Run
 from actor_runs.pagination import RunPagination
 from actor_runs.parameters import INTEGER_RULE, INTEGER_SCHEMA, SECONDS_SCHEMA
 from actor_runs.permissions import RunPermission
-from actor_runs.schemas import FIELD_CHECKS, Schema, choice, text, time, to_camel_case
+from actor_runs.schemas import FIELD_CHECKS, Schema, choice, object_of, text, time, to_camel_case
 from actor_runs.serializers import (
     PRIVATE_KEYS,
     PRIVATE_META_KEYS,
@@ -111,11 +111,6 @@ HEADERS: tuple[tuple[str, Schema, str, set[str]], ...] = (
         {"429", "503"},
     ),
 )
-
-
-def object_of(properties: dict[str, Schema], **options: Any) -> Schema:
-    """Return the schema of an object that has all of these keys."""
-    return {"type": "object", "properties": properties, "required": list(properties), **options}
 
 
 ERROR_TYPES = (

@@ -15,7 +15,7 @@ from actor_runs.parameters import (
     QueryParameters,
     query_parameter,
 )
-from actor_runs.schemas import Schema
+from actor_runs.schemas import Schema, object_of
 
 __all__ = ["RunPagination"]
 
@@ -73,8 +73,7 @@ class RunPagination(BasePagination):
             "desc": {"type": "boolean", "example": False},
             "items": schema,
         }
-        data = {"type": "object", "properties": page, "required": list(page)}
-        return {"type": "object", "properties": {"data": data}, "required": ["data"]}
+        return object_of({"data": object_of(page)})
 
     def get_schema_operation_parameters(self, view: Any) -> list[Schema]:
         return [

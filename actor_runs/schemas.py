@@ -58,6 +58,11 @@ def check(**schema: Any) -> Callable[[Callable[[Any, str], Any]], Check]:
     return lambda accept: Check(accept, schema)
 
 
+def object_of(properties: dict[str, Schema], **options: Any) -> Schema:
+    """Return the schema of an object that has all of these keys."""
+    return {"type": "object", "properties": properties, "required": list(properties), **options}
+
+
 def invalid(name: str, message: Any) -> ValidationError:
     """Return the error that says of ``name``, a field or a place inside of it, what is wrong."""
     return ValidationError("%(name)s: %(message)s", params={"name": name, "message": message})

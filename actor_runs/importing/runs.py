@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -101,7 +100,7 @@ def _batches(prepared: Iterable[Prepared | None]) -> Iterator[list[Prepared]]:
     batch: list[Prepared] = []
     size = 0
     try:
-        for number, item in zip(count(1), prepared, strict=False):
+        for number, item in enumerate(prepared, 1):
             if item is not None:
                 batch.append(item)
                 size += item.size
