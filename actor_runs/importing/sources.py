@@ -19,7 +19,7 @@ from django.core.exceptions import ValidationError
 from django.utils.dateparse import parse_datetime
 
 from actor_runs.logs import printable
-from actor_runs.schemas import text
+from actor_runs.schemas import text, time
 
 __all__ = ["Platform", "PlatformError", "read_export"]
 
@@ -210,7 +210,7 @@ class Platform:
             ) from None
         if not (token.isascii() and token.isprintable()):
             raise PlatformError("The token holds a character that no token has.")
-        self.since = since and _to_millisecond(since)
+        self.since = since and since.replace(microsecond=since.microsecond // 1000 * 1000)
         self.total: int | None = None
         self._statuses = list(statuses)
         self._url = f"{base_url.rstrip('/').removesuffix('/v2')}/v2/actor-runs"
@@ -280,13 +280,6 @@ class Platform:
             ) from None
 
 
-def _moment(value: str) -> datetime.datetime:
-    """Return a time as the API writes it. Raises TypeError, ValueError or OverflowError."""
-    moment = parse_datetime(value)
-    if moment is None or moment.tzinfo is None:
-        raise ValueError
-    return _to_millisecond(moment.astimezone(datetime.timezone.utc))
-
-
-def _to_millisecond(moment: datetime.datetime) -> datetime.datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+def _moment(value: Any) -> datetime.datetime:
+    """Return a time in UTC, to the millisecond. Raises ValidationError."""
+    return cast(datetime.datetime, parse_datetime(time(value, "startedAt")))
