@@ -15,6 +15,7 @@ from django.db import DataError, IntegrityError, connections, router
 from django.db.models import Q
 from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import select_template
 from django.urls import NoReverseMatch, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
@@ -71,6 +72,27 @@ def refuse_nul(request: HttpRequest) -> None:
             raise BadRequest("A parameter holds a NUL.")
 
 
+class RunTemplate:
+    """The name of a template where Django looks for it, and then of that of ``Run``.
+
+    So a proxy of ``Run`` has the app's pages, unless the host has others for it. It is one name
+    that can be set, since mixins of other packages extend and replace it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, modeladmin: Any, owner: Any = None) -> str:
+        default = f"admin/actor_runs/run/{self.name}"
+        if modeladmin is None or modeladmin.model is Run:
+            return default
+        opts = modeladmin.opts
+        places = (f"{opts.app_label}/{opts.model_name}", opts.app_label)
+        names = [f"admin/{place}/{self.name}" for place in places]
+        found: Any = select_template([*names, default])
+        return found.template.name
+
+
 @admin.register(Run)
 class RunAdmin(admin.ModelAdmin):
     """Runs, newest first.
@@ -105,22 +127,8 @@ class RunAdmin(admin.ModelAdmin):
         css = {"all": ["actor_runs/admin.css"]}
         js = [Script("actor_runs/admin.js", defer=True)]
 
-    @property
-    def change_form_template(self) -> Any:  # type: ignore[override]
-        return self._templates("change_form.html")
-
-    @property
-    def change_list_template(self) -> Any:  # type: ignore[override]
-        return self._templates("change_list.html")
-
-    def _templates(self, name: str) -> list[str]:
-        """Return where to look for a template: where Django does, and then that of a run.
-
-        A proxy of ``Run`` has the app's pages, too, unless the host has others for it.
-        """
-        label = self.opts.app_label
-        places = (f"{label}/{self.opts.model_name}", label, "actor_runs/run")
-        return [f"admin/{place}/{name}" for place in places]
+    change_form_template: Any = RunTemplate("change_form.html")  # type: ignore[misc]
+    change_list_template: Any = RunTemplate("change_list.html")  # type: ignore[misc]
 
     # The list
 

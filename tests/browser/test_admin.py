@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Dialog, Locator, Page, expect
+from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from actor_runs.enums import RunStatus
 from project.demo_data import FAILED_RUN, RUNNING_RUN, SUCCEEDED_RUN
@@ -80,6 +80,26 @@ def test_filters_and_search_narrow_the_list(desk):
     filters.get_by_label("To:").fill("2025-03-01")
     filters.get_by_label("To:").press("Enter")
     expect(said(page)).to_have_text("The range ends before it begins.")
+
+
+def test_filters_work_in_a_page_of_the_host_that_has_no_forms_for_them(desk):
+    page = desk()
+
+    def drop_forms(route: Route) -> None:
+        response = route.fetch()
+        body = re.sub(r'(?s)<form method="get" id="filter-.*?</form>', "", response.text())
+        route.fulfill(response=response, body=body)
+
+    page.route(re.compile(re.escape(LIST) + r"(\?.*)?$"), drop_forms)
+    page.goto(f"{LIST}?status=FAILED&since=2025-03-01")
+    assert page.locator("form[id^=filter-]").count() == 2
+    filters = page.locator("#changelist-filter")
+    filters.get_by_label("From:").fill("2025-03-02")
+    filters.get_by_label("To:").fill("2025-03-02")
+    filters.get_by_label("To:").press("Enter")
+    page.wait_for_url("**/?since=2025-03-02&until=2025-03-02&status=FAILED")
+    expect(rows(page)).to_have_count(1)
+    expect(rows(page)).to_contain_text(FAILED_RUN)
 
 
 def test_a_run_is_aborted_and_resurrected(desk):

@@ -431,6 +431,32 @@ def test_a_subclass_of_the_admin_can_link_the_owner_column_to_the_run(serve, roo
     assert f'<a href="{page(run)}">alice</a>' in root.get(LIST).content.decode()
 
 
+def test_a_mixin_extends_the_page_of_the_list(serve, root, run, settings):
+    class Extended(RunAdmin):
+        """As django-import-export does it."""
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.extended = self.change_list_template
+            self.change_list_template = "extended.html"
+
+        def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
+            return super().changelist_view(request, {"extended": self.extended})
+
+    own = {"extended.html": "{% extends extended %}{% block content_title %}Own{% endblock %}"}
+    [engine] = settings.TEMPLATES
+    loaders = [
+        ("django.template.loaders.locmem.Loader", own),
+        "django.template.loaders.app_directories.Loader",
+    ]
+    options = {**engine["OPTIONS"], "loaders": loaders}
+    settings.TEMPLATES = [{**engine, "APP_DIRS": False, "OPTIONS": options}]
+    serve(Extended)
+    body = root.get(LIST).content.decode()
+    assert "Own" in body
+    assert '<form method="get" id="filter-actorform" hidden>' in body
+
+
 def test_a_subclass_can_replace_the_page_that_confirms_a_bulk_deletion(serve, root, run):
     class Own(RunAdmin):
         delete_selected_confirmation_template = "admin/delete_selected_confirmation.html"

@@ -16,6 +16,22 @@
         });
     }
 
+    // The forms of filters are in the app's template of the list, which one of a host may not extend.
+    for (const button of document.querySelectorAll('.run-filter [form]')) {
+        if (!button.form) {
+            const form = document.createElement('form');
+            form.id = button.getAttribute('form');
+            document.body.append(form);
+            const names = [...form.elements, {name: 'p'}, {name: 'e'}].map(each => each.name);
+            for (const [name, value] of new URLSearchParams(window.location.search)) {
+                if (!names.includes(name)) {
+                    const field = Object.assign(document.createElement('input'), {type: 'hidden', name, value});
+                    form.append(field);
+                }
+            }
+        }
+    }
+
     // On a narrow screen each run of the list is a card, whose values need the columns' names.
     const list = document.querySelector('#result_list');
     if (list) {
