@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ from django.db.models import ProtectedError
 from actor_runs.exceptions import InvalidTransition
 from actor_runs.models import Run, RunStatus
 from tests.support.api import API
+from tests.support.concurrency import rolled_back
 from tests.support.people import join, make_organization, make_user, token_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -50,13 +50,6 @@ def same(row: Any) -> Any:
 
 def exists(row: Any) -> bool:
     return type(row).objects.filter(pk=row.pk).exists()
-
-
-@contextmanager
-def rolled_back() -> Iterator[None]:
-    with transaction.atomic():
-        yield
-        transaction.set_rollback(True)
 
 
 def test_an_owner_whose_run_is_resurrected_meanwhile_stays(make_owner, concurrently, signals):

@@ -29,6 +29,7 @@ from tests.support.api import API
 from tests.support.commands import TIMEOUT, last_line, python
 from tests.support.concurrency import Concurrently
 from tests.support.people import join, token_of
+from tests.support.signals import conflicts
 
 ROUNDS = 2
 DAY = timedelta(days=1)
@@ -801,15 +802,8 @@ def test_a_database_that_could_not_serve_is_asked_again(transactional_db, alice)
 @pytest.fixture
 def conflicting(transactional_db, no_pauses):
     """IDs of runs whose every deletion meets a conflict."""
-    ids: set[str] = set()
-
-    def conflict(instance: Run, **kwargs: Any) -> None:
-        if instance.pk in ids:
-            raise OperationalError("deadlock")
-
-    pre_delete.connect(conflict, sender=Run)
-    yield ids
-    pre_delete.disconnect(conflict, sender=Run)
+    with conflicts(pre_delete) as ids:
+        yield ids
 
 
 def test_runs_that_stay_locked_are_told_and_the_others_go(alice, conflicting):

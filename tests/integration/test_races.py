@@ -11,8 +11,7 @@ import http.client
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +22,7 @@ from django.db.models.signals import pre_delete
 
 from actor_runs.exceptions import InvalidTransition, RunNotFinished
 from actor_runs.models import Run, RunStatus
-from tests.support.concurrency import TIMEOUT
+from tests.support.concurrency import TIMEOUT, rolled_back
 from tests.support.people import join, token_of
 from tests.support.runs import another
 from tests.support.signals import DeletionSignals
@@ -93,13 +92,6 @@ FORBIDDEN = (
 def not_finished(run_id: str, status: str) -> tuple[int, Any]:
     message = f"Only finished runs can be deleted (run ID: {run_id}, status: {status})."
     return 400, ("cannot-remove-running-run", message)
-
-
-@contextmanager
-def rolled_back() -> Iterator[None]:
-    with transaction.atomic():
-        yield
-        transaction.set_rollback(True)
 
 
 # DELETE over HTTP

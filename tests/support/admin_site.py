@@ -78,6 +78,13 @@ def said(response: Any) -> list[str]:
     return [str(message) for message in response.context["messages"]]
 
 
+def listed(client: Client, query: str = "") -> set[str]:
+    """Return the IDs of the runs on a page of the list."""
+    response = client.get(f"{LIST}?{query}")
+    assert response.status_code == 200
+    return {run.pk for run in response.context["cl"].result_list}
+
+
 def history() -> list[tuple[str, int, str]]:
     """Return the admin's history: object ID, 1 to 3 for added, changed, deleted, and words."""
     entries = LogEntry.objects.order_by("pk")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 TIMEOUT = 30  # seconds, for what never comes
 
@@ -89,3 +90,11 @@ class Concurrently:
 
         futures = [self.start(lambda call=call: at_the_same_time(call)) for call in calls]
         return [future.result(TIMEOUT) for future in futures]
+
+
+@contextmanager
+def rolled_back() -> Iterator[None]:
+    """Roll back what is done in the block."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)

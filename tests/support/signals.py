@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django.db import OperationalError
 from django.db.models.signals import ModelSignal, post_delete, pre_delete
 
 from actor_runs.models import Run
@@ -43,3 +44,19 @@ def deletion_signals(*, is_connected: bool = True) -> Iterator[DeletionSignals]:
     finally:
         for signal in (pre_delete, post_delete):
             signal.disconnect(signals.receive, sender=Run)
+
+
+@contextmanager
+def conflicts(signal: ModelSignal) -> Iterator[set[str]]:
+    """Let what sends ``signal`` meet a conflict each time, for runs whose IDs are in the set."""
+    ids: set[str] = set()
+
+    def conflict(instance: Run, **kwargs: object) -> None:
+        if instance.pk in ids:
+            raise OperationalError("deadlock")
+
+    signal.connect(conflict, sender=Run)
+    try:
+        yield ids
+    finally:
+        signal.disconnect(conflict, sender=Run)

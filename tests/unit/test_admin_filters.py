@@ -18,7 +18,7 @@ from django.utils.http import urlencode
 
 from actor_runs.admin import filters
 from actor_runs.models import GeneralAccess, Run, RunStatus
-from tests.support.admin_site import LIST, fill, queries, said, staff, text
+from tests.support.admin_site import LIST, fill, listed, queries, said, staff, text
 
 STARTED = {
     "minutes": datetime.timedelta(minutes=5),
@@ -28,12 +28,6 @@ STARTED = {
     "months": datetime.timedelta(days=100),
     "years": datetime.timedelta(days=500),
 }
-
-
-def listed(client: Any, query: str) -> set[str]:
-    response = client.get(f"{LIST}?{query}")
-    assert response.status_code == 200
-    return {run.pk for run in response.context["cl"].result_list}
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from actor_runs.admin import RunAdmin, RunInlineFormSet
 from actor_runs.admin.filters import StatusFilter
 from actor_runs.admin.forms import RunForm
 from actor_runs.models import Run, RunStatus
-from tests.support.admin_site import LIST, fill, history, page, said, staff, text
+from tests.support.admin_site import LIST, fill, history, listed, page, said, staff, text
 from tests.support.people import make_organization, make_user
 
 pytestmark = pytest.mark.django_db
@@ -78,12 +78,6 @@ def values_of(forms: Any) -> dict[str, Any]:
     values = {each.html_name: each.value() for each in bound}
     values |= {each.html_initial_name: each.value() for each in bound}
     return {name: "" if value is None else value for name, value in values.items()}
-
-
-def listed(client: Client, query: str = "") -> set[str]:
-    response = client.get(f"{LIST}?{query}")
-    assert response.status_code == 200
-    return {run.pk for run in response.context["cl"].result_list}
 
 
 # Querysets

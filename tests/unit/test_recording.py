@@ -30,6 +30,7 @@ from actor_runs.models import Run, RunStatus
 from actor_runs.recording import LOST, recorded, time_out
 from actor_runs.signals import run_status_changed
 from tests.support.people import join
+from tests.support.signals import conflicts
 
 HOUR = datetime.timedelta(hours=1)
 DAY = 24 * HOUR
@@ -739,15 +740,8 @@ def test_a_run_that_goes_on_by_itself_is_not_ended(alice):
 @pytest.fixture
 def conflicting(no_pauses):
     """IDs of runs whose every change meets a conflict."""
-    ids: set[str] = set()
-
-    def conflict(instance: Run, **kwargs: Any) -> None:
-        if instance.pk in ids:
-            raise OperationalError("deadlock")
-
-    pre_save.connect(conflict, sender=Run)
-    yield ids
-    pre_save.disconnect(conflict, sender=Run)
+    with conflicts(pre_save) as ids:
+        yield ids
 
 
 @pytest.mark.django_db(transaction=True)
