@@ -25,9 +25,7 @@ MAX_CONFLICTS_IN_A_ROW = 20
 
 
 def check_options(
-    batch_size: int,
-    older_than: datetime.timedelta,
-    **optional: datetime.timedelta | None,
+    batch_size: int, older_than: datetime.timedelta, **optional: datetime.timedelta | None
 ) -> None:
     """Raise TypeError or ValueError that names the option, if one is not valid."""
     given = {name: value for name, value in optional.items() if value is not None}

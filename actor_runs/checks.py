@@ -34,10 +34,7 @@ UNFIT_CACHES = {
 }
 
 # Which take redis-py's time-outs, by their own names or in capitals.
-REDIS_CACHES = (
-    "django.core.cache.backends.redis.RedisCache",
-    "django_redis.cache.RedisCache",
-)
+REDIS_CACHES = ("django.core.cache.backends.redis.RedisCache", "django_redis.cache.RedisCache")
 
 
 class Rule(NamedTuple):

@@ -67,12 +67,7 @@ class InvalidTransition(Exception):
     """
 
     def __init__(
-        self,
-        run_id: str,
-        status: str | None,
-        known: str,
-        wanted: str | None,
-        saved: bool = True,
+        self, run_id: str, status: str | None, known: str, wanted: str | None, saved: bool = True
     ) -> None:
         self.run_id = run_id
         self.status = None if status is None else str(status)

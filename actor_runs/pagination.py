@@ -9,12 +9,7 @@ from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from actor_runs.parameters import (
-    BOOLEAN_SCHEMA,
-    INTEGER_SCHEMA,
-    QueryParameters,
-    query_parameter,
-)
+from actor_runs.parameters import BOOLEAN_SCHEMA, INTEGER_SCHEMA, QueryParameters, query_parameter
 from actor_runs.schemas import Schema, object_of
 
 __all__ = ["RunPagination"]

@@ -129,9 +129,7 @@ prune.alters_data = True  # type: ignore[attr-defined]  # for templates: see Run
 
 
 def due_for_deletion(
-    runs: RunQuerySet,
-    older_than: datetime.timedelta,
-    failed_older_than: datetime.timedelta | None,
+    runs: RunQuerySet, older_than: datetime.timedelta, failed_older_than: datetime.timedelta | None
 ) -> RunQuerySet:
     """Return those of ``runs`` that are old enough now, on the primary database.
 

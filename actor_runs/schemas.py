@@ -153,11 +153,7 @@ def choice(*allowed: str) -> Check:
     return one_of
 
 
-@check(
-    type="string",
-    format="date-time",
-    pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
-)
+@check(type="string", format="date-time", pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")
 def time(value: Any, name: str) -> str:
     """A moment inside of JSON: ISO 8601 with its offset, kept as the contract writes times."""
     try:

@@ -22,11 +22,7 @@ from rest_framework.viewsets import GenericViewSet
 from actor_runs.authentication import anonymous_user, authenticated_user
 from actor_runs.conf import conf
 from actor_runs.db.errors import is_foreign_key_violation
-from actor_runs.db.transactions import (
-    lock_only_in_transaction,
-    on_commit,
-    release_connections,
-)
+from actor_runs.db.transactions import lock_only_in_transaction, on_commit, release_connections
 from actor_runs.exceptions import OperationNotAllowed
 from actor_runs.filters import RunFilter
 from actor_runs.generics import EnvelopeView

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import Any
 
 from django import forms
@@ -40,12 +39,7 @@ def _values(run: Run) -> dict[str, Any]:
 
 def with_labels(error: ValidationError) -> ValidationError:
     """Give the errors of ``Run`` the labels of its fields, in place of the attributes' names."""
-    errors = (
-        itertools.chain(*error.error_dict.values())
-        if hasattr(error, "error_dict")
-        else (error.error_list)
-    )
-    for each in errors:
+    for each in ValidationError([error]).error_list:
         if each.params and {"name", "message"} == each.params.keys():
             name = each.params["name"]
             field, _dot, place = name.partition(".")

@@ -14,12 +14,7 @@ from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from actor_runs.admin.display import (
-    format_date_and_time,
-    format_duration,
-    format_usd,
-    render_page,
-)
+from actor_runs.admin.display import format_date_and_time, format_duration, format_usd, render_page
 from actor_runs.admin.filters import StatusFilter
 from actor_runs.admin.forms import RangeForm
 from actor_runs.admin.owners import format_owner

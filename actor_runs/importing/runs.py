@@ -83,7 +83,7 @@ def import_runs(
     if (user is None) == (organization is None):
         raise ValueError("Runs are imported for exactly one owner: a user or an organization.")
     owner = {"user": user, "organization": organization}
-    work = _Import(owner, force, dry_run, on_refused or _warn)
+    work = _Import(owner, force, dry_run, on_refused or _warn, router.db_for_write(Run))
     for batch in _batches(work.prepared(records)):
         bisect(batch, work.save, work.save_alone)
         if on_batch is not None:
@@ -113,23 +113,17 @@ def _batches(prepared: Iterable[Prepared | None]) -> Iterator[list[Prepared]]:
     yield batch
 
 
+@dataclass
 class _Import:
     """One import at work: what it was told, and its result so far."""
 
-    def __init__(
-        self,
-        owner: dict[str, Any],
-        force: bool,
-        dry_run: bool,
-        on_refused: Callable[[Any, str], None],
-    ) -> None:
-        self.owner = owner
-        self.force = force
-        self.dry_run = dry_run
-        self.on_refused = on_refused
-        self.result = ImportResult()
-        self.using = router.db_for_write(Run)
-        self.last_error = ""
+    owner: dict[str, Any]
+    force: bool
+    dry_run: bool
+    on_refused: Callable[[Any, str], None]
+    using: str
+    result: ImportResult = field(default_factory=ImportResult)
+    last_error: str = ""
 
     def prepared(self, records: Iterable[Record]) -> Iterator[Prepared | None]:
         """Yield what is good of ``records``, and None in the place of what is not."""

@@ -103,9 +103,7 @@ class RunsCommand(BaseCommand):
     def add_batch_arguments(self, parser: CommandParser, batch_size: str, dry_run: str) -> None:
         parser.add_argument("--batch-size", metavar="N", help=batch_size)
         parser.add_argument(
-            "--max-runtime",
-            metavar="TIME",
-            help="Begin no batch after this time: 90s, 10m, 2h.",
+            "--max-runtime", metavar="TIME", help="Begin no batch after this time: 90s, 10m, 2h."
         )
         parser.add_argument("--dry-run", action="store_true", help=dry_run)
 

@@ -13,13 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 
 from actor_runs.importing.runs import ImportResult, import_runs
-from actor_runs.importing.sources import (
-    PLATFORM_URL,
-    Platform,
-    PlatformError,
-    Record,
-    read_export,
-)
+from actor_runs.importing.sources import PLATFORM_URL, Platform, PlatformError, Record, read_export
 from actor_runs.logs import counted, printable
 from actor_runs.management.base import RunsCommand, usage_error
 from actor_runs.models import RunStatus

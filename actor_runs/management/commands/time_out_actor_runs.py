@@ -31,10 +31,7 @@ class Command(RunsCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.convert(
-            options,
-            older_than=age,
-            batch_size=integer(MAX_BATCH_SIZE),
-            max_runtime=duration,
+            options, older_than=age, batch_size=integer(MAX_BATCH_SIZE), max_runtime=duration
         )
         runs = self.selected_runs(options)
         if self.may_show_bar and (total := unfinished_before(runs, options["older_than"]).count()):
