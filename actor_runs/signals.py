@@ -24,10 +24,7 @@ creation of a run nor its deletion is a change: see Django's ``post_save`` and `
 
 
 def announce_status_change(run: Run, old_status: str, using: str) -> None:
-    """Send ``run_status_changed`` once the transaction on ``using`` is committed.
-
-    After ``set_autocommit(False)`` that is when the host sets autocommit back, as Django has it.
-    """
+    """Send ``run_status_changed`` once the transaction on ``using`` is committed."""
     send = partial(
         run_status_changed.send_robust,
         sender=run._meta.concrete_model,
