@@ -71,7 +71,7 @@ class Parts(NamedTuple):
 
 
 class RunQuerySet(models.QuerySet["Run"]):
-    """Runs in bulk. Some of its methods are functions of other modules, which take a queryset."""
+    """Runs in bulk."""
 
     # Set by of_owners() and with_status(), kept by order_by() and select_related(). Other methods
     # drop it, and then the query is Django's own.
@@ -258,6 +258,7 @@ class RunQuerySet(models.QuerySet["Run"]):
             raise self.model.DoesNotExist
         return found[0]
 
+    # Functions of other modules that take a queryset, as prune and overview below.
     on_primary = on_primary
     lock_rows = lock_rows
 
