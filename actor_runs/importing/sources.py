@@ -18,6 +18,7 @@ from urllib.parse import quote
 from django.core.exceptions import ValidationError
 from django.utils.dateparse import parse_datetime
 
+from actor_runs.fields import in_zone
 from actor_runs.logs import printable
 from actor_runs.schemas import text, time
 
@@ -188,7 +189,8 @@ class Platform:
     """The runs of an account on the platform, or on another installation of this app.
 
     Iterating yields records in the order of their start; places are run IDs. ``since``
-    (datetime) is where the iteration has come to: another one that is given it goes on there.
+    (datetime) is where the iteration has come to: another one that is given it goes on there. A
+    naive one is in the default time zone.
     ``total`` is how many runs there were to read when it began, None before.
 
     Raises PlatformError if the official client is not installed or ``token`` cannot be one, and
@@ -210,6 +212,7 @@ class Platform:
             ) from None
         if not (token.isascii() and token.isprintable()):
             raise PlatformError("The token holds a character that no token has.")
+        since = since and in_zone(since, datetime.timezone.utc)
         self.since = since and since.replace(microsecond=since.microsecond // 1000 * 1000)
         self.total: int | None = None
         self._statuses = list(statuses)

@@ -6,9 +6,11 @@ import contextlib
 import datetime
 import re
 import signal
+import sys
 import time
 from argparse import _ActionsContainer
 from collections.abc import Callable, Iterable
+from io import StringIO
 from typing import Any
 
 from django.apps import apps
@@ -74,6 +76,12 @@ class RunsCommand(BaseCommand):
     of it; 2, an option is not valid, and nothing was begun; 130 and 143, stopped by Ctrl-C or by
     SIGTERM.
     """
+
+    def __init__(self, stdout: Any = None, stderr: Any = None, **options: bool) -> None:
+        # Python has None in the place of what the shell closes with `>&-`.
+        super().__init__(
+            stdout or sys.stdout or StringIO(), stderr or sys.stderr or StringIO(), **options
+        )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)

@@ -95,6 +95,18 @@ def test_a_command_at_verbosity_0_prints_nothing(arguments, command, done):
 
 
 @pytest.mark.parametrize(("command", "done"), COMMANDS)
+def test_a_command_whose_output_is_closed_does_its_work(transactional_db, arguments, command, done):
+    for older_than, status in [(arguments[command], 0), ([*arguments[command], "--user", "x"], 2)]:
+        child = subprocess.run(
+            ["sh", "-c", 'exec "$0" -m django "$@" >&- 2>&-', sys.executable, command, *older_than],
+            cwd=ROOT,
+            env=environment(),
+            timeout=TIMEOUT,
+        )
+        assert child.returncode == status
+
+
+@pytest.mark.parametrize(("command", "done"), COMMANDS)
 def test_an_unknown_owner_is_a_usage_error(arguments, command, done):
     outcome = Outcome(command, *arguments[command], "--user", "nobody")
     assert (outcome.status, outcome.out) == (2, "")

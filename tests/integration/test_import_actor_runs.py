@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
 
 from actor_runs.exceptions import InvalidTransition
@@ -219,6 +220,13 @@ def test_standard_input_may_be_closed(transactional_db, alice):
     )
 
     assert (child.returncode, child.stderr) == (2, "CommandError: Standard input is closed.\n")
+
+
+def test_files_may_be_given_to_call_command_as_it_suits(alice, export):
+    path = export(lines(run_object()))
+    for files in (str(path), [Path(path)], (str(path),)):
+        call_command("import_actor_runs", files=files, user="alice", verbosity=0)
+        assert Run.objects.count() == 1
 
 
 def test_several_files_are_one_import(alice, export):

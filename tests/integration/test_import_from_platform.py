@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.signals import request_finished
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
 from actor_runs import importing
@@ -188,10 +189,11 @@ def test_it_goes_on_where_it_was_interrupted(live_server, runs):
     interrupted = Platform(token, live_server.url)
     read = {run_id for run_id, _ in itertools.islice(interrupted, 5)}
 
-    rest = [run_id for run_id, _ in Platform(token, live_server.url, since=interrupted.since)]
-
-    assert len(rest) < len(runs)
-    assert read | set(rest) == {run.pk for run in runs}
+    local = timezone.make_naive(interrupted.since, timezone.get_default_timezone())
+    for since in (interrupted.since, local):
+        rest = [run_id for run_id, _ in Platform(token, live_server.url, since=since)]
+        assert len(rest) < len(runs)
+        assert read | set(rest) == {run.pk for run in runs}
 
 
 def test_a_run_that_is_deleted_after_it_was_listed_is_left_out(live_server, alice, runs):

@@ -118,7 +118,8 @@ class Command(RunsCommand):
 
     def from_files(self, options: dict[str, Any]) -> Iterator[Record]:
         """Return the records of the files. Raises CommandError for one that cannot be read."""
-        paths = options["files"]
+        files = options["files"] or []
+        paths = [os.fspath(path) for path in ([files] if isinstance(files, str) else files)]
         if not paths:
             raise usage_error("Name a file to import, or - for standard input.")
         for name in ("base_url", "since", "status"):
