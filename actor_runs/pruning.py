@@ -91,8 +91,8 @@ def prune(
     point, it has deleted whole batches. One INFO line for each transaction is logged on
     ``actor_runs``.
 
-    Raises TypeError for an age that is not a timedelta or a number that is not an integer;
-    ValueError for an age that is not from 0 to 700000 days, a ``keep_last`` below 0, or a
+    Raises TypeError for a time that is not a timedelta or a number that is not an integer;
+    ValueError for a time that is not from 0 to 700000 days, a ``keep_last`` below 0, or a
     ``batch_size`` that is not from 1 to 10000.
     """
     check_options(

@@ -293,12 +293,12 @@ def time_out(
 
     READY, RUNNING and TIMING-OUT become TIMED-OUT, and ABORTING becomes ABORTED, each by
     ``transition_to``: a worker that finishes late after all wins or loses, and nothing is done
-    twice. ``batch_size``: how many runs are in memory at a time, from 1 to 10000. ``max_runtime``:
-    no batch begins after that time. ``dry_run``: nothing is changed. ``on_batch`` is called after
-    each batch with the result so far.
+    twice. A resurrected run keeps its ``started_at``. ``batch_size``: how many runs are in memory
+    at a time, from 1 to 10000. ``max_runtime``: no batch begins after that time. ``dry_run``:
+    nothing is changed. ``on_batch`` is called after each batch with the result so far.
 
-    Raises TypeError for an age that is not a timedelta or a ``batch_size`` that is not an integer;
-    ValueError for an age that is not from 0 to 700000 days, or a ``batch_size`` out of its range.
+    Raises TypeError for a time that is not a timedelta or a ``batch_size`` that is not an integer;
+    ValueError for a time that is not from 0 to 700000 days, or a ``batch_size`` out of its range.
     """
     check_options(batch_size, older_than=older_than, max_runtime=max_runtime)
     result = TimeOutResult()
@@ -326,7 +326,7 @@ def unfinished_before(runs: RunQuerySet, age: datetime.timedelta) -> RunQuerySet
 
 
 def _end(run: Run, status: RunStatus, work: Work, result: TimeOutResult) -> None:
-    # A message of the worker stays, also one that is newer than what was read here.
+    # A worker's message stays. It is not saved again, since there may be a newer one.
     fields = {} if run.status_message else {"status_message": LOST}
     try:
         is_ended = work.attempt(lambda: run.transition_to(status, **fields))
