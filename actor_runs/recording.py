@@ -91,6 +91,7 @@ class recorded:  # noqa: N801  used as a function
         stats = run.stats if isinstance(run.stats, dict) else {}
         self._durations = {name: stats.get(name) for name in DURATIONS}
         self._started = time.monotonic()
+        version = None
         try:
             if run.status != RunStatus.READY and not run._state.adding:
                 status = self._row.values_list("status", flat=True).first()
@@ -98,17 +99,18 @@ class recorded:  # noqa: N801  used as a function
             # In a transaction, since an interrupted statement may have been executed.
             with transaction.atomic(using=self._row.db):
                 run.transition_to(RunStatus.RUNNING)
+                version = run.version
         except InvalidTransition as exc:
             if exc.status in (None, RunStatus.READY):
                 raise
             raise RunAlreadyStarted(run.pk, exc.status, exc.known, RunStatus.RUNNING) from exc
         except BaseException as exc:
-            if run.status == RunStatus.RUNNING:  # the COMMIT or a receiver was interrupted
-                self._version = run.version
+            if version is not None:  # the COMMIT or a receiver was interrupted
+                self._version = version
                 self._close_connection()
                 self.__exit__(type(exc), exc, exc.__traceback__)
             raise
-        self._version = run.version
+        self._version = version
         return run
 
     def __exit__(
