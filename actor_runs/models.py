@@ -157,10 +157,16 @@ class Run(models.Model):
     stats: JSON = models.JSONField(_("statistics"), default=default_stats, blank=True)
     usage: JSON = models.JSONField(_("usage"), null=True, blank=True)
     usage_usd: JSON = models.JSONField(
-        _("usage in USD"), null=True, blank=True, help_text=_("Only the owner can read it.")
+        _("usage in USD"),
+        null=True,
+        blank=True,
+        help_text=_("In the API, only the owner can read it."),
     )
     usage_total_usd: OptionalFloat = models.FloatField(
-        _("total usage in USD"), null=True, blank=True, help_text=_("Only the owner can read it.")
+        _("total usage in USD"),
+        null=True,
+        blank=True,
+        help_text=_("In the API, only the owner can read it."),
     )
     charged_event_counts: JSON = models.JSONField(_("charged events"), null=True, blank=True)
     pricing_info: JSON = models.JSONField(_("pricing"), null=True, blank=True)
