@@ -18,6 +18,7 @@ __all__ = ["RunSerializer", "RunShortSerializer"]
 PRIVATE_KEYS = ("usageUsd", "usageTotalUsd")
 PRIVATE_META_KEYS = ("clientIp", "userAgent")
 
+_LISTED = ("id", "act_id", "user_id", "status", "started_at", "finished_at", "build_id", "meta")
 _STORAGES = ("default_key_value_store_id", "default_dataset_id", "default_request_queue_id")
 
 
@@ -117,9 +118,8 @@ class RunSerializer(Serializer[Run]):
 class RunShortSerializer(RunSerializer):
     """A run with the keys that it has in a list."""
 
-    required_keys = _keys(
-        *("id", "act_id", "user_id", "status", "started_at", "finished_at", "build_id", "meta")
-    ) | {
+    required_keys = {
+        **_keys(*_LISTED),
         "usageTotalUsd": lambda run: run.usage_total_usd or 0,
         **_keys(*_STORAGES),
     }
@@ -127,6 +127,6 @@ class RunShortSerializer(RunSerializer):
 
     # What is read from the database for a list.
     columns = (
-        *("id", "act_id", "user_id", "organization_id", "actor_task_id", "status", "started_at"),
-        *("finished_at", "build_id", "build_number", "meta", "usage_total_usd", *_STORAGES),
+        *(*_LISTED, "organization_id", "actor_task_id", "build_number", "usage_total_usd"),
+        *_STORAGES,
     )
