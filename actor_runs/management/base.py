@@ -186,14 +186,11 @@ class RunsCommand(BaseCommand):
         """Return what to do if the command ends before all is done."""
         return "What was done stays; run it again for the rest."
 
-    @property
-    def may_show_bar(self) -> bool:
-        return self.verbosity == 1 and self.stdout.isatty()
-
-    def show_bar(self, total: int) -> None:
-        """Show progress as a bar; ``total`` (above 0) is what ``advance`` ends at."""
-        self.stdout.ending = None  # type: ignore[assignment]  # as dumpdata does
-        self.bar = ProgressBar(self.stdout, total)  # type: ignore[arg-type]
+    def show_bar(self, count: Callable[[], int | None]) -> None:
+        """On a terminal, show progress as a bar; ``count`` returns what ``advance`` ends at."""
+        if self.verbosity == 1 and self.stdout.isatty() and (total := count()):
+            self.stdout.ending = None  # type: ignore[assignment]  # as dumpdata does
+            self.bar = ProgressBar(self.stdout, total)  # type: ignore[arg-type]
 
     def advance(self, done: int, line: str) -> None:
         """Show how far the work is: ``done`` of the bar, or ``line`` where there is none."""

@@ -55,8 +55,7 @@ class Command(RunsCommand):
         )
         runs = self.selected_runs(options)
         ages = {name: options[name] for name in ("older_than", "failed_older_than")}
-        if self.may_show_bar and (total := due_for_deletion(runs, **ages).count()):
-            self.show_bar(total)
+        self.show_bar(due_for_deletion(runs, **ages).count)
         self.verb = "Would delete" if options["dry_run"] else "Deleted"
         given = {
             name: options[name] for name in ("keep_last", "batch_size", "max_runtime", "dry_run")

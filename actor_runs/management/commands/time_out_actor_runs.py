@@ -34,8 +34,7 @@ class Command(RunsCommand):
             options, older_than=age, batch_size=integer(MAX_BATCH_SIZE), max_runtime=duration
         )
         runs = self.selected_runs(options)
-        if self.may_show_bar and (total := unfinished_before(runs, options["older_than"]).count()):
-            self.show_bar(total)
+        self.show_bar(unfinished_before(runs, options["older_than"]).count)
         self.verb = "Would end" if options["dry_run"] else "Ended"
         result = time_out(
             runs,
