@@ -1,4 +1,4 @@
-"""Whether a host's subclass overrides something: only if not may a faster way be taken."""
+"""Whether a host's subclass overrides something: the faster ways are for those that do not."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.exceptions import ValidationError
-from django.db import connections, transaction
+from django.db import connections, models, transaction
 from django.utils import timezone
 
 from actor_runs.batches import Work, check_options
@@ -70,15 +70,18 @@ class recorded:  # noqa: N801  used as a function
 
     Raises RunAlreadyStarted, before any work, if the run was started or finished already: so a
     task that is delivered twice works once. Raises InvalidTransition if ``run`` is outdated, not
-    saved or deleted; TypeError if it decorates a generator, or a plain function that returns a
-    coroutine. Raises what the database raises if the end cannot be recorded, unless the work has
-    raised an exception of its own: then that goes on, and the other is logged.
+    saved or deleted; TypeError for what is not a run, and if it decorates a generator, or a plain
+    function that returns a coroutine. Raises what the database raises if the end cannot be
+    recorded, unless the work has raised an exception of its own: then that goes on, and the other
+    is logged.
 
     Use it outside of a transaction: inside of one nobody else sees the run RUNNING before the
     COMMIT, and a rollback undoes the record.
     """
 
     def __init__(self, run: Run, *, with_text: bool = False) -> None:
+        if not isinstance(run, models.Model):  # as if the decorator were written without a run
+            raise TypeError(f"recorded() takes a run, not {run!r}: @recorded(run).")
         self.run = run
         self.with_text = with_text
         # That of the run while it is at work; None before its start and after its end.
@@ -159,6 +162,8 @@ class recorded:  # noqa: N801  used as a function
             raise
 
     def __call__(self, function: Function) -> Function:
+        if not callable(function):
+            raise TypeError(f"recorded() decorates a function, not {function!r}.")
         kinds = [function, getattr(function, "__call__", None)]  # noqa: B004  an object may be async
         if any(inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f) for f in kinds):
             raise TypeError("recorded() cannot decorate a generator: use it as a context manager.")

@@ -73,9 +73,10 @@ def test_the_reference_has_each_setting_and_its_default():
 def test_the_reference_has_each_check():
     code = "".join((ROOT / "actor_runs" / name).read_text() for name in CHECKS)
     ids = set(re.findall(r"actor_runs\.[EW]\d{3}", code))
-    # The number is the first argument, or comes from a loop over numbers and keys.
-    numbers = re.findall(r"\berror\(\s*(\d+),", code) + re.findall(r"\((\d+), \"", code)
-    ids |= {f"actor_runs.E{int(number):03}" for number in numbers}
+    # Elsewhere the number is the first argument of what makes a message, or of a rule.
+    for level, makers in {"E": "error|Rule|one_of|rate", "W": "warning"}.items():
+        numbers = re.findall(rf"\b(?:{makers})\(\s*(\d+)[,)]", code)
+        ids |= {f"actor_runs.{level}{int(number):03}" for number in numbers}
     rows = re.findall(
         r"^\| `(actor_runs\.[EW]\d{3})` \|", (REFERENCE / "checks.md").read_text(), re.M
     )

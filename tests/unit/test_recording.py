@@ -624,6 +624,24 @@ def test_a_generator_cannot_be_decorated(ready):
             yield
 
 
+def test_a_decorator_without_a_run_says_so(ready):
+    with pytest.raises(TypeError, match=r"@recorded\(run\)"):
+
+        @recorded
+        def work() -> None:
+            pytest.fail("worked")
+
+    for wrong in (None, ready.pk, Run):
+        with pytest.raises(TypeError, match="takes a run"):
+            recorded(wrong)
+
+
+def test_what_cannot_be_called_cannot_be_decorated(ready):
+    for wrong in (None, classmethod(print)):
+        with pytest.raises(TypeError, match="a function, not"):
+            recorded(ready)(wrong)
+
+
 # A worker that asks whether to stop
 
 

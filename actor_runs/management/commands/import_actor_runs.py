@@ -56,8 +56,8 @@ class Command(RunsCommand):
             nargs="*",
             default=[],  # without it, call_command(files=...) fails inside of Django
             metavar="FILE",
-            help="JSON Lines, a run, an array, or a page of the API's list; .gz is decompressed, "
-            "and - is standard input.",
+            help="JSON Lines, a run, an array, a page of the API's list, or what a webhook sends; "
+            ".gz is decompressed, and - is standard input.",
         )
         self.add_owner_arguments(parser, required=True)
         parser.add_argument(
