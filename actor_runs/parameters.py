@@ -36,9 +36,8 @@ INTEGER_SCHEMA: Schema = {"type": "integer", "minimum": 0}
 SECONDS_SCHEMA: Schema = {"type": "number", "minimum": 0}
 BOOLEAN_SCHEMA: Schema = choice(*FLAGS).schema
 STATUSES_SCHEMA: Schema = {"type": "array", "items": choice(*RunStatus.values).schema}
-TIME_SCHEMA: Schema = {
-    "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]
-}
+# With a type of its own, without which drf-yasg fails.
+TIME_SCHEMA: Schema = {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}
 
 
 def query_parameter(name: str, schema: Schema, description: str, **options: Any) -> Schema:

@@ -117,6 +117,8 @@ def test_parameters_and_their_bounds(document):
     assert set(found["get"]) == {"runId", "waitForFinish"}
     assert found["get"]["waitForFinish"] == {"type": "number", "minimum": 0}
     assert set(found["delete"]) == {"runId"}
+    for parameters in found.values():  # drf-yasg fails without a type, in the whole document
+        assert all("type" in schema for schema in parameters.values())
 
 
 def test_the_document_follows_the_hosts_settings(configure):
