@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from actor_runs.batches import Work, check_integer, check_options, exact
 from actor_runs.db.errors import bisect, is_foreign_key_violation, retry
-from actor_runs.db.orm import fixed_columns
+from actor_runs.db.orm import fixed_columns, narrowable
 from actor_runs.db.transactions import max_parameters
 from actor_runs.enums import RunStatus
 from actor_runs.logs import counted
@@ -143,7 +143,7 @@ def due_for_deletion(
         # The first condition is for the index.
         latest = Q(finished_at__lt=now - min(older_than, failed_older_than))
         due = latest & (~failed & due | failed & failed_due)
-    return runs.order_by().on_primary().filter(due)
+    return narrowable(runs.order_by().on_primary()).filter(due)
 
 
 def _time_field(due: RunQuerySet) -> str:

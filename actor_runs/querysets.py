@@ -24,6 +24,7 @@ from actor_runs.db.orm import (
     is_single_table,
     lock_row,
     lock_rows,
+    narrowable,
 )
 from actor_runs.db.statements import (
     Parameter,
@@ -385,7 +386,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         runs = runs.order_by().select_related(None).prefetch_related(None).defer(None)
         # As Django's own delete(): not every condition can be combined with FOR UPDATE.
         runs.query.select_for_update = False
-        return runs.on_primary()
+        return narrowable(runs.on_primary())
 
     def _raw_delete(self, using: str | None) -> int:
         """Delete the runs of an owner who is deleted; return their number.

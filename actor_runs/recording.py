@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from actor_runs.batches import Work, check_options
 from actor_runs.db.errors import retry
-from actor_runs.db.orm import lock_row, row_of
+from actor_runs.db.orm import lock_row, narrowable, row_of
 from actor_runs.enums import RunStatus
 from actor_runs.exceptions import InvalidTransition, RunAlreadyStarted
 from actor_runs.schemas import UNSTORABLE
@@ -329,7 +329,8 @@ def time_out(
 def unfinished_before(runs: RunQuerySet, age: datetime.timedelta) -> RunQuerySet:
     """Return those of ``runs`` that started longer ago and are unfinished, from the primary."""
     rows: Any = runs.order_by().select_related(None).defer(None)
-    return rows.on_primary().unfinished().filter(started_at__lt=timezone.now() - age)
+    rows = narrowable(rows.on_primary())
+    return rows.unfinished().filter(started_at__lt=timezone.now() - age)
 
 
 def _end(run: Run, status: RunStatus, work: Work, result: TimeOutResult) -> None:

@@ -22,6 +22,7 @@ from rest_framework.viewsets import GenericViewSet
 from actor_runs.authentication import anonymous_user, authenticated_user
 from actor_runs.conf import conf
 from actor_runs.db.errors import is_foreign_key_violation
+from actor_runs.db.orm import narrowable
 from actor_runs.db.transactions import lock_only_in_transaction, on_commit, release_connections
 from actor_runs.exceptions import OperationNotAllowed
 from actor_runs.filters import RunFilter
@@ -201,7 +202,7 @@ class RunViewSet(EnvelopeView, GenericViewSet):
     def _runs(self) -> Any:
         """Return the runs of this view, as ``get_queryset`` and the filters say."""
         runs = self.get_queryset().all()  # which may be a manager, such as user.actor_runs
-        return lock_only_in_transaction(self.filter_queryset(runs))
+        return lock_only_in_transaction(narrowable(self.filter_queryset(narrowable(runs))))
 
     @property
     def _is_looked_up_by_id(self) -> bool:

@@ -21,6 +21,7 @@ from django.db.models.sql.where import NothingNode
 from actor_runs.db.transactions import begin_to_write, max_parameters
 
 Row = TypeVar("Row", bound=models.Model)
+Rows = TypeVar("Rows", bound=QuerySet[Any])
 
 LOCKED_AT_ONCE = 1000  # keys in one statement
 
@@ -71,7 +72,7 @@ def is_single_table(rows: QuerySet[Any]) -> bool:
         or query.group_by
         or query.combinator
         or query.extra_tables
-        or has_window(rows)
+        or not can_be_narrowed(rows)
         or any(_reads_elsewhere(node) for node in _nodes(query.where))
     )
 
@@ -81,9 +82,20 @@ def has_all_rows(rows: QuerySet[Any]) -> bool:
     return is_single_table(rows) and not rows.query.where and not rows.query.is_sliced
 
 
-def has_window(rows: QuerySet[Any]) -> bool:
-    """Return whether a condition is on a window function, which other rows decide too."""
-    return rows.query.where.contains_over_clause
+def can_be_narrowed(rows: QuerySet[Any]) -> bool:
+    """Return whether ``filter()`` leaves only some of these rows, and none but these.
+
+    A window function and DISTINCT ON see only what all conditions leave, the later ones too.
+    """
+    return not (rows.query.where.contains_over_clause or rows.query.distinct_fields)
+
+
+def narrowable(rows: Rows) -> Rows:
+    """Return the same rows, by a condition on their keys unless ``filter()`` narrows them."""
+    if can_be_narrowed(rows):
+        return rows
+    every: Any = all_rows(rows.model, rows._db, **rows._hints)  # type: ignore[attr-defined]
+    return every.filter(pk__in=rows.values("pk"))
 
 
 def compared_columns(rows: QuerySet[Any]) -> set[str]:  # pragma: no cover  (make test-services)
@@ -134,6 +146,7 @@ def lock_rows(rows: QuerySet[Row], *fields: str) -> list[Row]:
     the same rows do not deadlock. Must be called inside of a transaction.
     """
     begin_to_write(rows.model, rows.db)
+    rows = narrowable(rows)
     # MariaDB locks the entry of the index that it searches, and then the row. Other statements lock
     # the row first, so the two could deadlock.
     locks_rows_only = connections[rows.db].vendor != "mysql" or (
@@ -156,13 +169,12 @@ def _lock_by_key(rows: QuerySet[Row], *fields: str) -> list[Row]:
     A locking read checks only conditions on the locked rows again. So all conditions are checked
     a second time under the lock, and count for a row that is as they saw it.
     """
-    meta = rows.model._meta
     columns = (
         compared_columns(rows)
         if is_single_table(rows)
-        else {f.attname for f in meta.concrete_fields if not isinstance(f, models.JSONField)}
+        else {field.attname for field in rows.model._meta.concrete_fields}
     )
-    compared = sorted(columns | {meta.pk.attname})
+    compared = sorted(columns)
     every = all_rows(rows.model, rows.db)
     rows = rows.order_by()
     keys = sorted(set(rows.values_list("pk", flat=True)))
@@ -171,11 +183,11 @@ def _lock_by_key(rows: QuerySet[Row], *fields: str) -> list[Row]:
     for start in range(0, len(keys), size):
         batch = every.filter(pk__in=keys[start : start + size]).order_by("pk").select_for_update()
         batch = batch.only(*compared, *fields) if fields else batch
-        # A window is over all rows, not over the locked ones.
-        matching = every.filter(pk__in=rows.values("pk")) if has_window(rows) else rows
-        matching = matching.filter(pk__in=[row.pk for row in batch])
-        states = set(matching.values_list(*compared))
-        locked += [row for row in batch if tuple(getattr(row, name) for name in compared) in states]
+        matching = rows.filter(pk__in=[row.pk for row in batch])
+        states = {pk: values for pk, *values in matching.values_list("pk", *compared)}
+        locked += [
+            row for row in batch if states.get(row.pk) == [getattr(row, name) for name in compared]
+        ]
     return locked
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
-from django.db.models import Count, Exists, OuterRef
-from django.db.models.functions import Upper
+from django.db.models import Count, Exists, OuterRef, Window
+from django.db.models.functions import RowNumber, Upper
 from django.urls import path
+from django.utils import timezone
 from rest_framework import pagination, serializers
 from rest_framework.filters import BaseFilterBackend, OrderingFilter, SearchFilter
 from rest_framework.generics import ListAPIView
@@ -145,6 +147,33 @@ def test_a_queryset_attribute_counts_as_get_queryset_does(api, alice, run, serve
     for _ in range(2):
         assert ids(api.get(user=alice)) == [mine.pk]
         assert api.get(f"/{run.pk}", user=alice).status_code == 404
+
+
+class NewestByNumber(RunViewSet):
+    queryset = Run.objects.annotate(
+        number=Window(RowNumber(), partition_by="act_id", order_by="-started_at")
+    ).filter(number=1)
+
+
+class NewestByDistinct(RunViewSet):
+    queryset = Run.objects.order_by("act_id", "-started_at").distinct("act_id")
+
+
+@pytest.mark.parametrize(
+    "view", [NewestByNumber, pytest.param(NewestByDistinct, marks=pytest.mark.postgresql)]
+)
+def test_a_scope_to_the_newest_run_of_each_actor_counts_in_every_operation(api, alice, serve, view):
+    serve(view)
+    yesterday = timezone.now() - datetime.timedelta(days=1)
+    old = Run.objects.create(user=alice, act_id="a", status="FAILED", started_at=yesterday)
+    new = Run.objects.create(user=alice, act_id="a", status=RunStatus.SUCCEEDED)
+    assert ids(api.get(user=alice)) == [new.pk]
+    assert ids(api.get(user=alice, query="status=FAILED")) == []
+    assert api.get(f"/{new.pk}", user=alice).status_code == 200
+    for method in ("GET", "DELETE"):
+        assert api(method, f"/{old.pk}", user=alice).status_code == 404
+    assert api.delete(f"/{new.pk}", user=alice).status_code == 204
+    assert Run.objects.get() == old
 
 
 class OfAManager(RunViewSet):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import datetime
 import pickle
 from typing import Any
 
@@ -25,6 +26,7 @@ from django.db.models import (
 )
 from django.db.models.functions import RowNumber
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
 from actor_runs.exceptions import RunNotFinished
@@ -153,6 +155,30 @@ def test_a_window_is_over_all_runs_also_under_the_lock(alice, bob, signals_or_no
     assert (count, older.delete_finished()) == (14, 14)
     assert older.count() == 0
     assert Run.objects.count() == len(newest) - 2
+
+
+@pytest.mark.parametrize(
+    ("work", "taken"),
+    [
+        (lambda runs: runs.delete_finished(), "b1"),
+        (lambda runs: runs.prune(datetime.timedelta(0)).deleted, "b1"),
+        (lambda runs: runs.time_out(datetime.timedelta(0)), "a1"),
+    ],
+    ids=["delete_finished", "prune", "time_out"],
+)
+def test_what_is_done_to_the_first_of_each_actor_is_done_to_no_other(alice, work, taken):
+    statuses = {"a1": "RUNNING", "a2": "FAILED", "b1": "FAILED", "b2": "RUNNING"}
+    yesterday = timezone.now() - datetime.timedelta(days=1)
+    for name, status in statuses.items():
+        finished_at = yesterday if status == "FAILED" else None
+        times = {"started_at": yesterday, "finished_at": finished_at}
+        Run.objects.create(id=name, user=alice, act_id=name[0], status=status, **times)
+    first = Run.objects.annotate(
+        number=Window(RowNumber(), partition_by="act_id", order_by="pk")
+    ).filter(number=1)
+    assert work(first) == 1
+    now = dict(Run.objects.values_list("pk", "status"))
+    assert statuses.items() - now.items() == {(taken, statuses[taken])}
 
 
 def test_the_vocabulary_can_be_put_together(alice, bob, run):
@@ -299,6 +325,7 @@ SHAPES = {
     "numbered": lambda runs: runs.annotate(
         number=Window(RowNumber(), partition_by="user", order_by="pk")
     ).filter(number__gt=0),
+    "by a key of JSON": lambda runs: runs.filter(meta__origin="API"),
     "on a database": lambda runs: runs.using("default"),
     "with words of its own": lambda runs: runs.extra(where=["1 = 1"]),
 }
