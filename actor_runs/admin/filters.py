@@ -27,7 +27,6 @@ from actor_runs.admin.forms import ActorForm, RangeForm
 from actor_runs.db.orm import has_all_rows
 from actor_runs.models import GeneralAccess, Run, RunStatus
 
-INDENT = "\u2003"  # a blank of one em
 MAX_COUNTED = 10_000  # runs that the list counts and pages through
 
 
@@ -116,7 +115,7 @@ class StatusFilter(ConditionFilter):
 
     def each(self, statuses: tuple[RunStatus, ...]) -> dict[str, tuple[Any, Q]]:
         # Below the group that it belongs to. Not by markup: some themes put the text into a title.
-        return {status.value: (f"{INDENT}{status.label}", Q(status=status)) for status in statuses}
+        return {status.value: (f"\u2013 {status.label}", Q(status=status)) for status in statuses}
 
 
 class StartedFilter(ConditionFilter):

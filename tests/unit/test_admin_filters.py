@@ -280,15 +280,17 @@ def test_the_choices_of_filters_are_plain_text(viewer, run):
     changelist = viewer.get(LIST).context["cl"]
     choices = [each for spec in changelist.filter_specs for each in spec.choices(changelist)]
     words = [str(each["display"]) for each in choices if "display" in each]
-    assert "\u2003Failed (0)" in words
+    assert "\u2013 Failed (0)" in words
     assert not any("<" in each for each in words)
 
 
 def test_the_filter_by_status_counts_unfinished_and_failed_runs(viewer, alice, monkeypatch):
     for status in ("READY", "RUNNING", "ABORTING", "FAILED", "FAILED", "SUCCEEDED"):
         Run.objects.create(user=alice, status=status)
-    assert "Not finished (3) Ready Running" in text(viewer.get(LIST))
-    assert "Succeeded Failed (2) Timed out" in text(viewer.get(f"{LIST}?status=READY&o=-4"))
+    assert "Not finished (3) \u2013 Ready \u2013 Running" in text(viewer.get(LIST))
+    assert "Succeeded \u2013 Failed (2) \u2013 Timed out" in text(
+        viewer.get(f"{LIST}?status=READY&o=-4")
+    )
     for narrowed in ("owner=user", "q=alice"):  # where it would not be the number that is found
         assert "(3)" not in text(viewer.get(f"{LIST}?{narrowed}"))
     monkeypatch.setattr(filters, "MAX_COUNTED", 2)

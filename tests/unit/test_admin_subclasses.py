@@ -120,7 +120,7 @@ def permitted(alice: Any) -> Any:
 def test_runs_of_a_queryset_of_its_own_are_not_counted_by_status(serve, root, permitted, cls):
     serve(cls)
     Run.objects.create(user=permitted, status=RunStatus.RUNNING)
-    assert "Not finished Ready" in text(root.get(LIST))
+    assert "Not finished \u2013 Ready" in text(root.get(LIST))
 
 
 @pytest.mark.parametrize("cls", QUERYSETS)
