@@ -12,6 +12,8 @@ from django.db import Error, connections
 from django.db.models import DateTimeField, Value
 
 from actor_runs.db.errors import is_transient, retry
+from actor_runs.db.orm import is_single_table
+from actor_runs.db.transactions import max_parameters
 
 if TYPE_CHECKING:
     from actor_runs.querysets import RunQuerySet
@@ -80,9 +82,11 @@ class Work:
         ahead: Any = runs.order_by(time_field, "pk")
         if columns:
             ahead = ahead.values_list(*columns, named=True)
+        if not is_single_table(runs):
+            yield from self._batches_by_key(ahead, size)
+            return
         left = ahead
-        batch: list[Any]
-        while batch := retry(partial(list, left[:size]), self.using):
+        while batch := self._read(left[:size]):
             yield batch
             # By key, not by offset: some of the runs behind may have stayed.
             last = batch[-1]
@@ -90,6 +94,21 @@ class Work:
             left = ahead.filter(**{f"{time_field}__gte": moment}).exclude(
                 **{time_field: moment, "pk__lte": last.pk}
             )
+
+    def _batches_by_key(self, ahead: Any, size: int) -> Iterator[list[Any]]:
+        """Yield in batches the rows that ``ahead`` has now, as long as it has them.
+
+        Other rows decide which these are. Once some of those are gone, it would have more.
+        """
+        keys = list(dict.fromkeys(self._read(ahead.values_list("pk", flat=True))))
+        size = min(size, max_parameters(self.using) or size)
+        for start in range(0, len(keys), size):
+            rows = self._read(ahead.filter(pk__in=keys[start : start + size]))
+            if batch := list({row.pk: row for row in rows}.values()):  # a join doubles rows
+                yield batch
+
+    def _read(self, rows: Any) -> list[Any]:
+        return retry(partial(list, rows), self.using)
 
     def attempt(self, transaction: Callable[[], Any]) -> bool:
         """Call ``transaction``, again after a conflict; return whether it succeeded.

@@ -16,7 +16,8 @@ import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, connection, connections, transaction
-from django.db.models import DateTimeField, Value
+from django.db.models import DateTimeField, Exists, OuterRef, Value, Window
+from django.db.models.functions import RowNumber
 from django.db.models.signals import post_delete, pre_delete
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -391,6 +392,29 @@ def test_python_prunes_any_runs_by_the_same_rules(alice, bob):
     assert (result.deleted, result.protected, result.complete) == (1, 0, True)
     assert result.oldest == result.newest == old.finished_at
     assert left() == stay
+
+
+OTHERS = Run.objects.filter(act_id=OuterRef("act_id"))
+RANK = Window(RowNumber(), partition_by="act_id", order_by="finished_at")
+
+
+@pytest.mark.parametrize(
+    ("runs", "batch_size", "stay"),
+    [
+        (Run.objects.annotate(rank=RANK).filter(rank=1), 1000, 2),
+        (Run.objects.exclude(Exists(OTHERS.filter(finished_at__lt=OuterRef("finished_at")))), 1, 2),
+        # Asked again for each batch: the last is alone by then.
+        (Run.objects.filter(Exists(OTHERS.exclude(pk=OuterRef("pk")))), 1, 1),
+        (Run.objects.filter(user__actor_runs__act_id="a"), 1000, 0),
+    ],
+    ids=["the first by number", "the first", "not alone", "joined"],
+)
+def test_a_prune_by_other_runs_takes_none_that_were_not_there(alice, runs, batch_size, stay):
+    finished_runs = [finished(alice, days, act_id="a") for days in (5, 4, 3)]
+    would = runs.prune(DAY, batch_size=batch_size, dry_run=True).deleted
+    assert runs.prune(DAY, batch_size=batch_size).deleted == 3 - stay
+    assert left() == {run.pk for run in finished_runs[3 - stay :]}
+    assert would in (3, 3 - stay)
 
 
 def test_python_prunes_the_runs_of_an_owner(alice, bob):
