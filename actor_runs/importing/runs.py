@@ -78,7 +78,8 @@ def import_runs(
 
     ``on_refused`` is called with the place and the reason for each bad record, which is logged
     as a warning on ``actor_runs`` otherwise; ``on_batch`` after each batch with the result so
-    far. Raises ValueError unless there is exactly one owner.
+    far. Raises ValueError unless there is exactly one owner, TypeError for a run object without a
+    place.
     """
     if (user is None) == (organization is None):
         raise ValueError("Runs are imported for exactly one owner: a user or an organization.")
@@ -127,7 +128,12 @@ class _Import:
 
     def prepared(self, records: Iterable[Record]) -> Iterator[Prepared | None]:
         """Yield what is good of ``records``, and None in the place of what is not."""
-        for place, record in records:
+        for pair in records:
+            if isinstance(pair, dict):
+                raise TypeError(
+                    "A record is a pair of a place and a run object: enumerate(objects)."
+                )
+            place, record = pair
             try:
                 yield self._prepare(place, unwrap(record))
             except ValidationError as exc:

@@ -682,6 +682,11 @@ def test_python_must_name_exactly_one_owner(alice, acme, both):
         import_runs([], **owner)
 
 
+def test_python_must_name_the_place_of_each_run(alice):
+    with pytest.raises(TypeError, match=r"enumerate\(objects\)"):
+        import_runs([run_object()], user=alice)
+
+
 def test_what_came_before_an_exception_of_the_source_is_in(alice):
     def records():
         yield 0, run_object(0)
