@@ -333,7 +333,12 @@ class Run(models.Model):
         is_new = self._state.adding and update_fields is None and not force_update
         if is_new or force_insert:
             self.validate()
-            super().save(force_insert=force_insert, using=using)
+            super().save(
+                force_insert=force_insert,
+                force_update=force_update,
+                using=using,
+                update_fields=update_fields,
+            )
             return
         written = self._written_fields(update_fields)
         if update_fields is None and self.get_deferred_fields():

@@ -74,6 +74,7 @@ def delete_finished_runs(
         # Raises ProtectedError before the transaction begins, so that a host that catches it can
         # go on with a transaction of its own.
         Collector(using=using).collect(runs)
+    runs._collector = collector
     collector.fast_deletes.append(runs)
 
 

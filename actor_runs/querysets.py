@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, models, transaction
 from django.db.models import Q
+from django.db.models.deletion import Collector
 from django.db.models.functions import Coalesce
 
 from actor_runs import recording
@@ -77,6 +78,8 @@ class RunQuerySet(models.QuerySet["Run"]):
     # Set by of_owners() and with_status(), kept by order_by() and select_related(). Other methods
     # drop it, and then the query is Django's own.
     _parts: Any = None
+    # Set by delete_finished_runs(): the deletion of an owner, which these runs are a part of.
+    _collector: Collector | None = None
     # Set by slicing, dropped by all methods: another queryset of the same runs, to read them by.
     _page: Any = None
 
@@ -402,7 +405,7 @@ class RunQuerySet(models.QuerySet["Run"]):
             protects_all = conf.on_owner_delete == "PROTECT"
             raise_if_protected(run for run in locked if protects_all or not run.is_finished)
             deleted = [copy.copy(run) for run in locked]
-            delete_locked(locked, using=runs.db, origin=self)
+            delete_locked(locked, using=runs.db, origin=self, whole=self._collector)
         for run in deleted:
             transaction.on_commit(partial(log_deletion, run, None), using=using)
         return len(deleted)

@@ -191,12 +191,39 @@ def _lock_by_key(rows: QuerySet[Row], *fields: str) -> list[Row]:
     return locked
 
 
-def delete_locked(rows: Iterable[models.Model], using: str, origin: Any) -> dict[str, int]:
+class PartCollector(Collector):
+    """Django's, which can do a part of what another collector is about to do."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._taken: set[models.Model] = set()
+
+    def take_over(self, whole: Collector) -> None:
+        """Take out of ``whole``, which has sent ``pre_delete``, the rows that both have collected.
+
+        Otherwise the signals of these rows would be sent twice.
+        """
+        for model, rows in whole.data.items():
+            taken = set(self.data.get(model, ())).intersection(rows)
+            self._taken |= taken
+            whole.data[model] = [row for row in rows if row not in taken]
+
+    def instances_with_model(self) -> Iterator[tuple[type[models.Model], models.Model]]:
+        """Yield the rows to send ``pre_delete`` for."""
+        return (pair for pair in super().instances_with_model() if pair[1] not in self._taken)
+
+
+def delete_locked(
+    rows: Iterable[models.Model], using: str, origin: Any, whole: Collector | None = None
+) -> dict[str, int]:
     """Delete rows that the caller has locked, with signals and cascades.
 
-    Returns how many rows of each model were deleted, by its label. ``QuerySet.delete`` would
+    Returns how many rows of each model were deleted, by its label. ``whole`` is the deletion that
+    this one is a part of, if there is one. ``QuerySet.delete`` would
     read the rows a second time; ``Collector`` is what it is made of.
     """
-    collector = Collector(using=using, origin=origin)
+    collector = PartCollector(using=using, origin=origin)
     collector.collect(list(rows))
+    if whole is not None:
+        collector.take_over(whole)
     return collector.delete()[1]

@@ -57,6 +57,19 @@ class Ledger(models.Model):
     run = models.ForeignKey("actor_runs.Run", on_delete=models.DO_NOTHING)
 
 
+class Crawl(models.Model):
+    """Goes with its run, and with its person."""
+
+    run = models.OneToOneField("actor_runs.Run", on_delete=models.CASCADE)
+    person = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+
+
+class Page(models.Model):
+    """Goes with its crawl."""
+
+    crawl = models.ForeignKey(Crawl, on_delete=models.CASCADE, related_name="pages")
+
+
 class WaitingManager(models.Manager.from_queryset(RunQuerySet)):
     def get_queryset(self):
         return super().get_queryset().filter(status=RunStatus.READY)

@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import ProtectedError
 from django.db.models.deletion import Collector
-from django.db.models.signals import pre_delete
+from django.db.models.signals import post_delete, pre_delete
 
 from actor_runs.models import Run, RunStatus
 from tests.support.people import join, leave, make_organization, make_user
@@ -177,6 +177,29 @@ def test_signals_are_sent_once_where_a_host_deletes_by_a_collector_of_its_own(
     collector.collect([owner])
     collector.delete()
     signals.assert_sent_for(run.pk)
+
+
+@pytest.mark.host
+def test_signals_are_sent_once_for_what_goes_with_an_owner_and_with_a_run(alice):
+    run = Run.objects.create(user=alice, status=RunStatus.SUCCEEDED)
+    crawl = apps.get_model("host", "Crawl").objects.create(run=run, person=alice)
+    page = crawl.pages.create()
+    expected = {(type(row).__name__, row.pk) for row in (run, crawl, page, alice)}
+    sent: list[Any] = []
+
+    def receive(signal: Any, sender: Any, instance: Any, **kwargs: Any) -> None:
+        sent.append((signal is pre_delete, (sender.__name__, instance.pk)))
+
+    for signal in (pre_delete, post_delete):
+        signal.connect(receive)
+    try:
+        alice.delete()
+    finally:
+        for signal in (pre_delete, post_delete):
+            signal.disconnect(receive)
+    assert sorted(row for is_before, row in sent if is_before) == sorted(expected)
+    assert sorted(row for is_before, row in sent if not is_before) == sorted(expected)
+    assert not any(map(exists, (run, crawl, page)))
 
 
 def test_more_runs_than_fit_in_one_statement_go_with_their_owner(owner, make_run):

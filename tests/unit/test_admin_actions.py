@@ -345,7 +345,7 @@ def test_runs_that_the_database_alone_protects_stay(alice, caplog):
         messages = delete(deleter, [runs["FAILED"], runs["SUCCEEDED"]])
     assert messages == [
         "1 run was deleted.",
-        "1 run was kept, since other records depend on it. ",
+        "1 run was kept, since other records depend on it.",
     ]
     assert [record.run_id for record in caplog.records] == [runs["SUCCEEDED"].pk]
     assert history() == [(runs["SUCCEEDED"].pk, 3, "")]

@@ -471,6 +471,12 @@ def test_update_fields_takes_names_of_columns(run, bob):
     assert another(run).owner == bob
 
 
+@pytest.mark.parametrize("other", [{"force_update": True}, {"update_fields": ["act_id"]}])
+def test_save_refuses_options_that_exclude_each_other(run, other):
+    with pytest.raises(ValueError, match="Cannot force both"):
+        run.save(force_insert=True, **other)
+
+
 def test_save_checks_what_it_saves(run):
     before = row_of(run)
     run.exit_code = "nothing"
