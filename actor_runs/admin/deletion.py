@@ -231,9 +231,13 @@ class BulkDeletion:
             self._say(words, len(summary.forbidden), summary.forbidden[:MAX_NAMED])
 
     def _say(
-        self, words: Any, count: int, names: Sequence[str] = (), level: int = messages.WARNING
+        self,
+        words: Any,
+        count: int,
+        names: Sequence[str] | None = None,
+        level: int = messages.WARNING,
     ) -> None:
         text = words % {"count": count}
-        if names:
+        if names is not None:
             text = format_html("{} {}", text, format_html_join(", ", "{}", zip(names)))
         self.modeladmin.message_user(self.request, text, level)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
+from django.apps import apps
 from django.contrib.admin import AdminSite
 from django.contrib.admin.utils import quote
+from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.db.models import Q
@@ -15,6 +17,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
+from actor_runs.conf import conf
 from actor_runs.models import Run
 
 MAX_LISTED = 200  # owners that a search hands to the database one by one
@@ -47,10 +50,11 @@ def owned_by_name(site: AdminSite, request: HttpRequest, runs: Any, term: str) -
     By a part of the owner's name, and as the admin of the owner's model searches, if the viewer may
     see it.
     """
-    found = {
-        name: _find(site, request, Run._meta.get_field(name).related_model, term)
-        for name in ("user", "organization")
+    owner_models = {
+        "user": get_user_model(),
+        "organization": apps.get_model(conf.organization_model),
     }
+    found = {name: _find(site, request, model, term) for name, model in owner_models.items()}
     if all(isinstance(keys, list) for keys in chain(*found.values())):
         users, organizations = (list({*chain(*keys)}) for keys in found.values())
         return runs.of_owners(users, organizations)
