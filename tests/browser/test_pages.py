@@ -214,6 +214,18 @@ def test_nothing_of_the_overview_is_cut_off(long_values, width, language):
     assert page.evaluate(OUTSIDE_OF_PANEL, "#content .run-chart text") == []
 
 
+@pytest.mark.parametrize("language", ["en-GB", "he"])
+def test_the_scale_of_a_chart_is_left_of_its_bars(long_values, language):
+    page = long_values(OVERVIEW, 1280, language)
+    for chart in page.locator(".run-chart").all():
+        line = chart.locator("line").first.bounding_box()
+        for label in chart.locator("text[text-anchor=end]").all():
+            box = label.bounding_box()
+            assert line is not None
+            assert box is not None
+            assert box["x"] + box["width"] <= line["x"]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_pictures_of_the_pages_as_they_open(shared_desk, theme, tmp_path):
     """Keeps those of the README in docs/images, and the others with the test's files."""
