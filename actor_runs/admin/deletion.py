@@ -234,10 +234,10 @@ class BulkDeletion:
         self,
         words: Any,
         count: int,
-        names: Sequence[str] | None = None,
+        names: Sequence[str] = (),
         level: int = messages.WARNING,
     ) -> None:
         text = words % {"count": count}
-        if names is not None:
+        if names:
             text = format_html("{} {}", text, format_html_join(", ", "{}", zip(names)))
         self.modeladmin.message_user(self.request, text, level)
