@@ -177,7 +177,7 @@ class BulkDeletion:
         """Delete and log these runs, if they finished by then; return False if one must stay."""
 
         def attempt() -> Any:
-            runs: Any = Run._base_manager.using(self.using).filter(pk__in=ids)
+            runs = Run.objects.using(self.using).filter(pk__in=ids)
             with transaction.atomic(using=self.using):
                 locked: Any = runs.finished().filter(finished_at__lte=self.moment).lock_rows()
                 self.modeladmin.delete_queryset(

@@ -87,7 +87,7 @@ class RunInlineFormSet(forms.BaseInlineFormSet):
     def clean(self) -> None:
         super().clean()
         ids = [form.instance.pk for form in self.deleted_forms]
-        rows: Any = Run._base_manager.using(router.db_for_write(Run)).filter(pk__in=ids)
+        rows = Run.objects.using(router.db_for_write(Run)).filter(pk__in=ids)
         # So that none is resurrected before it is deleted.
         is_locked = bool(ids) and connections[rows.db].in_atomic_block
         for run in rows.lock_rows() if is_locked else rows:

@@ -331,8 +331,7 @@ class RunAdmin(admin.ModelAdmin):
         runs = runs.using(router.db_for_write(Run))
         if connections[runs.db].in_atomic_block:  # pragma: no branch  (so are tests)
             # Of the run alone: what a subclass joins or groups cannot be locked.
-            rows: Any = Run._base_manager.using(runs.db).filter(**key)
-            rows.lock_rows("pk")
+            Run.objects.using(runs.db).filter(**key).lock_rows("pk")
         run = runs.filter(**key).first()
         if run is not None:
             remember_values(run)

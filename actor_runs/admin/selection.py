@@ -18,8 +18,7 @@ def select_runs(queryset: Any) -> RunQuerySet:
     if is_single_table(selected):
         return selected
     # What a subclass of the admin joins can have a run in several rows.
-    rows: Any = Run._base_manager.using(selected.db)
-    return rows.filter(pk__in=selected.order_by().values("pk"))
+    return Run.objects.using(selected.db).filter(pk__in=selected.order_by().values("pk"))
 
 
 def id_batches(runs: RunQuerySet, size: int) -> Iterator[list[str]]:
