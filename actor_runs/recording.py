@@ -22,7 +22,7 @@ from django.utils import timezone
 from actor_runs.batches import Work, check_options
 from actor_runs.db.errors import retry
 from actor_runs.db.orm import lock_row, narrowable, row_of
-from actor_runs.enums import RunStatus
+from actor_runs.enums import UNFINISHED, RunStatus
 from actor_runs.exceptions import InvalidTransition, RunAlreadyStarted
 from actor_runs.schemas import UNSTORABLE
 
@@ -37,12 +37,7 @@ logger = logging.getLogger("actor_runs")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # How a run ends that somebody stopped while it was at work, or that nobody works on any more.
-ENDS = {
-    RunStatus.READY: RunStatus.TIMED_OUT,
-    RunStatus.RUNNING: RunStatus.TIMED_OUT,
-    RunStatus.TIMING_OUT: RunStatus.TIMED_OUT,
-    RunStatus.ABORTING: RunStatus.ABORTED,
-}
+ENDS = dict.fromkeys(UNFINISHED, RunStatus.TIMED_OUT) | {RunStatus.ABORTING: RunStatus.ABORTED}
 STOPPED = (RunStatus.TIMING_OUT, RunStatus.ABORTING)
 DURATIONS = ("durationMillis", "runTimeSecs")
 MAX_TEXT_LENGTH = 2000
