@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -55,8 +56,8 @@ class _Export:
     """
 
     def __init__(self, modeladmin: Any, request: HttpRequest, selected: Any) -> None:
-        self._modeladmin = modeladmin
-        self._request = request
+        self._may_see = partial(modeladmin.has_view_permission, request)
+        self._shown_of = partial(shown_fields, modeladmin, request)
         self._selected = selected.order_by("pk").select_related(None).prefetch_related(None)
         self.fields = FIELDS
         self._shown: set[str] | None = None  # a subclass may show other fields of other runs
@@ -73,12 +74,6 @@ class _Export:
             found = {run.pk: run for run in runs}.values()
             yield [self._record(run) for run in found if self._may_see(run)]
             runs = list(self._selected.filter(pk__gt=runs[-1].pk)[:BATCH_SIZE])
-
-    def _shown_of(self, run: Run) -> set[str]:
-        return shown_fields(self._modeladmin, self._request, run)
-
-    def _may_see(self, run: Run) -> bool:
-        return self._modeladmin.has_view_permission(self._request, run)
 
     def _record(self, run: Run) -> dict[str, Any]:
         shown = self._shown_of(run) if self._shown is None else self._shown

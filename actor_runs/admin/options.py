@@ -326,12 +326,11 @@ class RunAdmin(admin.ModelAdmin):
             key = {field.name: field.to_python(object_id)}
         except (ValidationError, ValueError):  # no run has it, and some databases refuse to look
             return None
-        if request.method != "POST":
-            return runs.filter(**key).first()
-        runs = runs.using(router.db_for_write(Run))
-        if connections[runs.db].in_atomic_block:  # pragma: no branch  (so are tests)
-            # Of the run alone: what a subclass joins or groups cannot be locked.
-            Run.objects.using(runs.db).filter(**key).lock_rows("pk")
+        if request.method == "POST":
+            runs = runs.using(router.db_for_write(Run))
+            if connections[runs.db].in_atomic_block:  # pragma: no branch  (so are tests)
+                # Of the run alone: what a subclass joins or groups cannot be locked.
+                Run.objects.using(runs.db).filter(**key).lock_rows("pk")
         run = runs.filter(**key).first()
         if run is not None:
             remember_values(run)
