@@ -154,7 +154,7 @@ class RunComponents(OpenApiSerializerExtension):
         fields = declared.get("properties", {})
         others = {*fields, *get_override(serializer, "exclude_fields", [])}
         required, optional = (
-            [key for key in keys if key not in others] for keys in serializer.shown_keys
+            [key for key in keys if key not in others] for keys in serializer.shown_keys()
         )
         keys = {key: self.map_key(auto_schema, key) for key in (*required, *optional)}
         for key in keys.keys() & get_override(serializer, "deprecate_fields", []):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.functional import cached_property
 from rest_framework.serializers import Serializer
 
 from actor_runs.models import Run
@@ -83,12 +83,13 @@ class RunSerializer(Serializer[Run]):
         fields = super().get_fields()
         return {name: field for name, field in fields.items() if name not in self.hidden_keys}
 
-    @cached_property
-    def shown_keys(self) -> list[dict[str, Callable[[Any], Any]]]:
-        """The required and the optional keys that ``Meta`` does not hide."""
+    @classmethod
+    @cache
+    def shown_keys(cls) -> list[dict[str, Callable[[Any], Any]]]:
+        """Return the required and the optional keys that ``Meta`` does not hide."""
         return [
-            {key: read for key, read in keys.items() if key not in self.hidden_keys}
-            for keys in (self.required_keys, self.optional_keys)
+            {key: read for key, read in keys.items() if key not in cls.hidden_keys}
+            for keys in (cls.required_keys, cls.optional_keys)
         ]
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class RunSerializer(Serializer[Run]):
         owner sees. A subclass adds keys by fields of its own; its ``Meta.fields`` names the keys to
         show, or its ``Meta.exclude`` those to leave out.
         """
-        required_keys, optional_keys = self.shown_keys
+        required_keys, optional_keys = self.shown_keys()
         shape = {key: read(instance) for key, read in required_keys.items()}
         for key, read in optional_keys.items():
             value = read(instance)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from django.db import IntegrityError
+from django.db.models import Manager
 from django.http import Http404
 from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
@@ -201,7 +202,9 @@ class RunViewSet(EnvelopeView, GenericViewSet):
 
     def _runs(self) -> Any:
         """Return the runs of this view, as ``get_queryset`` and the filters say."""
-        runs = self.get_queryset().all()  # which may be a manager, such as user.actor_runs
+        runs: Any = self.get_queryset()
+        if isinstance(runs, Manager):  # such as user.actor_runs
+            runs = runs.all()
         return lock_only_in_transaction(narrowable(self.filter_queryset(narrowable(runs))))
 
     @property
