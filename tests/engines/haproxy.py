@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.engines.postgresql import USER, PostgreSQL, postgresql_settings
-from tests.engines.processes import Process, free_port, program
+from tests.engines.processes import Process, program
+from tests.support.ports import free_port
 
 # The check logs in, and reads from the answer whether the server is a standby: PostgreSQL 14
 # and later say so by themselves.

@@ -9,7 +9,8 @@ from typing import Any
 
 import MySQLdb
 
-from tests.engines.processes import Process, free_port, galera_library, program, wait_until
+from tests.engines.processes import Process, galera_library, program, wait_until
+from tests.support.ports import free_port
 
 USER = "mysql"
 DATABASE = "eng_runs"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.engines.postgresql import USER, PostgreSQL, postgresql_settings
-from tests.engines.processes import Process, accepts_connections, free_port, program
+from tests.engines.processes import Process, accepts_connections, program
+from tests.support.ports import free_port
 
 SERVER_CONNECTIONS = 4
 QUERY_WAIT_TIMEOUT = 4  # seconds that a request waits for one of the connections

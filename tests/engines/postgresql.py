@@ -8,7 +8,8 @@ from typing import Any
 
 import psycopg
 
-from tests.engines.processes import Process, free_port, program, wait_until
+from tests.engines.processes import Process, program, wait_until
+from tests.support.ports import free_port
 
 USER = "postgres"
 DATABASE = "eng_runs"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
 import socket
@@ -18,9 +17,6 @@ from typing import Any
 
 TIMEOUT = 60  # seconds, for an engine that never starts or never stops
 POLL = 0.05  # seconds between two looks at what sends no event
-# Below the ports that the kernel gives to outgoing connections, which would take the port of an
-# engine that is down for a moment.
-PORTS = range(20_000, 32_000)
 
 # Where Debian puts the programs that are not on everybody's PATH.
 PROGRAM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
@@ -40,7 +36,6 @@ PACKAGES = {
     "wsrep_sst_rsync": "mariadb-server",
 }
 GALERA_LIBRARY = Path("/usr/lib/galera/libgalera_smm.so")
-_used_ports: set[int] = set()
 
 
 class MissingPackage(Exception):
@@ -74,22 +69,6 @@ def _version(folder: Path) -> float:
     with contextlib.suppress(ValueError):
         return float(folder.parent.name)
     return 0.0
-
-
-def free_port() -> int:
-    """Return a loopback port on which nothing listens, another one at each call."""
-    for port in random.sample(PORTS, len(PORTS)):
-        if port in _used_ports:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _used_ports.add(port)
-        return port
-    raise RuntimeError("No loopback port is free.")
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> Any:

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from tests.engines import processes
-from tests.engines.processes import MissingPackage, Process, free_port, is_alive, wait_until
+from tests.engines.processes import MissingPackage, Process, is_alive, wait_until
+from tests.support.ports import free_port
 
 needs_setpriv = pytest.mark.skipif(shutil.which("setpriv") is None, reason="Linux alone has it")
 

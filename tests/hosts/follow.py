@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import pty
-import random
 import re
 import socket
 import subprocess
@@ -19,6 +18,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```$", re.M | re.S)
@@ -155,12 +156,3 @@ def read(terminal: int) -> str:
         return os.read(terminal, 4096).decode(errors="replace")
     except OSError:  # Linux says so that the other side is closed
         return ""
-
-
-def free_port() -> int:
-    """Return a port that no outgoing connection takes before the server starts."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port

@@ -17,7 +17,8 @@ import pytest
 
 from actor_runs.models import RunStatus
 from tests.support.api_page import ASKED_AND_ANSWERED, PAGE, answered
-from tests.support.demo_server import ROOT, demo_environment, demo_server, free_port
+from tests.support.demo_server import ROOT, demo_environment, demo_server
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.demo
 

@@ -24,8 +24,9 @@ from actor_runs.models import Run, RunStatus
 from actor_runs.schemas import format_time
 from project.demo_data import ALICE_TOKEN
 from tests.support.commands import Outcome, manage
-from tests.support.demo_server import demo_server, free_port
+from tests.support.demo_server import demo_server
 from tests.support.people import make_user, token_of
+from tests.support.ports import free_port
 
 FEW_OF_EACH_STATUS = """
     DELETE FROM actor_runs_run WHERE id NOT IN (

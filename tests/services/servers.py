@@ -43,12 +43,6 @@ def environment(settings: dict[str, Any] | None = None, **variables: str) -> dic
     }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @dataclass
 class Answer:
     status: int

@@ -17,7 +17,8 @@ from django.db import connection, transaction
 from actor_runs.models import Run, RunStatus
 from tests.services.conftest import Hold
 from tests.services.relay import Relay
-from tests.services.servers import database_url, environment, free_port, gunicorn, running
+from tests.services.servers import database_url, environment, gunicorn, running
+from tests.support.ports import free_port
 
 # What docs/how-to/deployment.md tells a host to set, in seconds.
 REDIS_TIMEOUTS = "socket_timeout=1&socket_connect_timeout=1"

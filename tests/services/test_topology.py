@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from actor_runs.models import Run
-from tests.services.servers import Server, environment, free_port, running
+from tests.services.servers import Server, environment, running
 from tests.support.people import token_of
+from tests.support.ports import free_port
 
 LIMIT = 30
 TIMEOUT = 30
